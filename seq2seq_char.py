@@ -1,0 +1,771 @@
+"""Sequence-to-sequence learning in Keras: a character-level translator from English to Korean.
+
+The task: turn one sequence of characters into another of a different, unknown length. The method,
+after Sutskever et al. (2014, arXiv:1409.3215) and Cho et al. (2014, arXiv:1406.1078):
+
+1. Write every sentence as one-hot rows, one row for each character.
+2. An encoder LSTM reads the English sentence. Its outputs are discarded; its two final state
+   vectors, h and c, are kept: they are all that the rest of the model knows of the sentence.
+3. A decoder LSTM starts from these two vectors and learns to predict each Korean character, given
+   the true characters before it. That is called teacher forcing.
+4. To translate, there are no true characters: the decoder is fed a start character, then its own
+   most probable choice, again and again, until it chooses the end character.
+
+python seq2seq_char.py                           train, report and save the model
+python seq2seq_char.py translate "I am busy."    translate with the saved model
+python seq2seq_char.py --help                    list the settings
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+standard_error = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow's greeting heeds no setting
+try:
+    import keras
+    import tensorflow as tf
+    from keras import layers
+finally:
+    os.dup2(standard_error, 2)
+
+# Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs).
+# The range that ends a comment is checked before any work starts.
+DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; plain or in a .zip
+MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
+NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 10000000
+MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
+VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
+BATCH_SIZE = 64  # sentence pairs in one training step; 1 to 4096
+EPOCHS = 20  # passes over the training pairs; 1 to 10000
+LATENT_DIM = 256  # numbers in each state vector: the room for a sentence's meaning; 1 to 4096
+LEARNING_RATE = 0.008  # the largest step size of the schedule; 0.000001 to 1.0
+SEED = 1  # of all that is random; 0 to 2147483647
+
+START, END = "\t", "\n"  # stand before and after each Korean sentence, and in none
+PADDING = -1  # the id that tf.one_hot turns into an all-zero row
+
+
+# ---------------------------------------- Vectorization ----------------------------------------
+# Sentences become ids, which stay in memory; ids become one-hot rows, one batch at a time.
+
+
+def build_table(sentences):
+    """Return the character table of `sentences`, {character: id}, in the order of code points."""
+    return {character: id for id, character in enumerate(sorted(set("".join(sentences))))}
+
+
+def to_ids(sentence, table):
+    """Return the list of ids of `sentence`, without the characters that `table` lacks."""
+    return [table[character] for character in sentence if character in table]
+
+
+def to_text(ids, table):
+    """Return the text of `ids` up to the end character, the inverse of `to_ids`."""
+    characters = list(table)
+    return "".join(characters[id] for id in ids if id != PADDING).partition(END)[0]
+
+
+def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_characters):
+    """Return ((encoder_input_data, decoder_input_data), decoder_target_data), float32.
+
+    The ids, padded with -1, are (batch, max_english_length) and, from start to end character,
+    (batch, max_korean_length + 1). The arrays are (batch, max_english_length,
+    num_english_characters) and twice (batch, max_korean_length, num_korean_characters).
+    """
+    encoder_input_data = tf.one_hot(english_ids, num_english_characters)
+    korean_one_hot = tf.one_hot(korean_ids, num_korean_characters)
+    # The target is one step ahead: at each step the decoder has to tell what it is fed next.
+    decoder_input_data = korean_one_hot[:, :-1]
+    decoder_target_data = korean_one_hot[:, 1:]
+    return (encoder_input_data, decoder_input_data), decoder_target_data
+
+
+def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=None):
+    """Return a tf.data.Dataset of the batches of `one_hot_arrays`, shuffled anew in each epoch.
+
+    Sentences of like length share a batch, so that little of it is padding.
+    """
+    english = [to_ids(english, english_table) for english, _ in pairs]
+    korean = [to_ids(START + korean + END, korean_table) for _, korean in pairs]
+    ids = tf.ragged.constant(english, tf.int32), tf.ragged.constant(korean, tf.int32)
+    dataset = tf.data.Dataset.from_tensor_slices(ids).map(lambda *pair: pair)
+    if shuffle_seed is not None:
+        dataset = dataset.shuffle(len(pairs), seed=shuffle_seed)
+    boundaries = list(range(10, 1000, 10))
+    dataset = dataset.bucket_by_sequence_length(
+        lambda english, korean: tf.size(english) + 2 * tf.size(korean),
+        boundaries,
+        [batch_size] * (len(boundaries) + 1),
+        padding_values=PADDING,
+    )
+    num_batches = sum(1 for _ in dataset)  # fit shows progress in batches, and has to know
+    sizes = len(english_table), len(korean_table)
+    dataset = dataset.map(lambda english, korean: one_hot_arrays(english, korean, *sizes))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can hold up the end of an epoch for 20 seconds
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
+    return dataset.prefetch(2).with_options(options)
+
+
+# ---------------------------------------- Training model ----------------------------------------
+# An encoder LSTM whose final states start a decoder LSTM.
+
+
+def build_training_model(num_english_characters, num_korean_characters, latent_dim):
+    """Return the model that `fit` trains.
+
+    From encoder_input_data and decoder_input_data (see `one_hot_arrays`) to the probability of
+    each character to come next, (batch, max_korean_length, num_korean_characters).
+    """
+
+    def one_hot_lstm(**options):
+        # A one-hot row picks one row of the kernel. Keras's default (Glorot) makes it too small
+        # for the LSTM to notice; with rows of size 1 it learns many times faster.
+        kernel_initializer = keras.initializers.RandomNormal(stddev=1.0)
+        return layers.LSTM(latent_dim, kernel_initializer=kernel_initializer, **options)
+
+    encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
+    # All-zero rows are masked: padding does not change the states.
+    encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)
+    encoder_lstm = one_hot_lstm(return_state=True, name="encoder_lstm")
+    # The encoder's outputs are discarded: only its final states go on.
+    _, state_h, state_c = encoder_lstm(encoder_rows)
+    encoder_states = [state_h, state_c]
+
+    decoder_inputs = keras.Input((None, num_korean_characters), name="decoder_inputs")
+    decoder_lstm = one_hot_lstm(return_sequences=True, return_state=True, name="decoder_lstm")
+    # The decoder starts from the encoder's states. Its own states are for inference only.
+    decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=encoder_states)
+    decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
+    return keras.Model([encoder_inputs, decoder_inputs], decoder_dense(decoder_outputs))
+
+
+def cross_entropy(target, probabilities):
+    """Return the cross-entropy of a batch, in nats per character: the loss, a scalar.
+
+    Both arguments are (batch, max_korean_length, num_korean_characters). Padding does not count:
+    its all-zero target rows add nothing to either sum.
+    """
+    losses = keras.losses.categorical_crossentropy(target, probabilities)
+    return tf.reduce_sum(losses) / tf.reduce_sum(target)
+
+
+def compile_model(model, learning_rate, num_steps):
+    """Prepare `model` for `num_steps` training steps: Adam, with gradients cut to norm 1.
+
+    The step size climbs to `learning_rate` in a twentieth of them, then falls along a cosine to 0.
+    """
+    warmup_steps = num_steps // 20
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, num_steps - warmup_steps, warmup_target=learning_rate, warmup_steps=warmup_steps
+    )
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
+    model.compile(optimizer, cross_entropy, metrics=exact_metrics())
+
+
+# --------------------------------------- Inference models ---------------------------------------
+# The same trained layers, found by name and wired anew: now the decoder feeds on its own choices.
+
+
+def build_inference_models(model):
+    """Return the encoder model and the decoder model of a trained or re-loaded `model`.
+
+    Encoder: encoder_input_data to the states h and c, (batch, latent_dim) each. Decoder: one
+    character (batch, 1, num_korean_characters), h and c, to the probabilities of the next
+    character, of the same shape, and the new h and c.
+    """
+    _, *encoder_states = model.get_layer("encoder_lstm").output
+    encoder_model = keras.Model(model.get_layer("encoder_inputs").output, encoder_states)
+
+    decoder_lstm = model.get_layer("decoder_lstm")
+    decoder_dense = model.get_layer("decoder_dense")
+    character = keras.Input((1, decoder_dense.units))
+    states = [keras.Input((decoder_lstm.units,)), keras.Input((decoder_lstm.units,))]
+    decoder_outputs, *new_states = decoder_lstm(character, initial_state=states)
+    probabilities = decoder_dense(decoder_outputs)
+    return encoder_model, keras.Model([character, *states], [probabilities, *new_states])
+
+
+def make_greedy_decoder(model, korean_table, max_korean_length):
+    """Return a compiled function from a batch of English ids to Korean ids: greedy decoding.
+
+    It takes int32 (batch, max_english_length), padded with -1, and returns int32 (batch, length),
+    length at most `max_korean_length`; what follows an end character has no meaning.
+    """
+    encoder_model, decoder_model = build_inference_models(model)
+    num_english_characters = encoder_model.input_shape[-1]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    def greedy_decode(english_ids):
+        # 1. Encode the sentences into state vectors.
+        state_h, state_c = encoder_model(tf.one_hot(english_ids, num_english_characters))
+        # 2. Start each translation with the start character.
+        character = tf.fill([tf.shape(english_ids)[0]], korean_table[START])
+        ended = tf.zeros_like(character, tf.bool)
+        translation = tf.TensorArray(tf.int32, max_korean_length, element_shape=[None])
+        length = 0
+        while length < max_korean_length and not tf.reduce_all(ended):
+            # 3. Predict the next character from the last one and the states.
+            one_row = tf.one_hot(character, len(korean_table))[:, tf.newaxis]
+            probabilities, state_h, state_c = decoder_model([one_row, state_h, state_c])
+            # 4. Choose the most probable character (argmax).
+            character = tf.argmax(probabilities[:, 0], axis=-1, output_type=tf.int32)
+            # 5. Append it; the next round feeds it back, with the new states.
+            translation = translation.write(length, character)
+            length += 1
+            # 6. Repeat until every translation has its end character, or the limit is reached.
+            ended = ended | (character == korean_table[END])
+        return tf.transpose(translation.stack()[:length])
+
+    return greedy_decode
+
+
+# ================================================================================================
+# The lesson ends here. What follows is the plumbing: files, reports and the command line.
+# ================================================================================================
+import argparse
+import codecs
+import contextlib
+import csv
+import difflib
+import hashlib
+import itertools
+import json
+import random
+import re
+import signal
+import sys
+import tempfile
+import unicodedata
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+FORMAT = 1  # of the saved model: raised by whatever makes older files unreadable
+NOTES = "seq2seq_char.json"  # the member of the .keras file that holds all but the weights
+SIZE_LIMIT = 256 * 2**20  # bytes: the largest corpus that is read, unpacked
+SHOW_EVERY = 5  # epochs from one look at validation sentences to the next
+REPORT_LIMIT = 5000  # English sentences of a split that the report decodes
+LOOKALIKES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width to ASCII
+LOOKALIKES |= str.maketrans("‘’“”", "''\"\"", "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
+
+
+class UserError(Exception):
+    """What the user can put right: `main` prints it in one line and returns 2."""
+
+
+# --------------------------------------------- Data ---------------------------------------------
+
+
+def clean(text):
+    """Return `text` in NFC and with single spaces, without zero-width characters.
+
+    Full-width letters and curly quotes become the ASCII ones that they look like.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.translate(LOOKALIKES)).split())
+
+
+def read_bytes(path):
+    """Return the content of the file at `path`, or of the only corpus in it if it is a .zip.
+
+    Raises UserError if it cannot be read, or is larger than SIZE_LIMIT.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                archive = zipfile.ZipFile(file)
+                names = [name for name in archive.namelist() if name.endswith((".txt", ".tsv"))]
+                names = [name for name in names if not name.endswith("_about.txt")]
+                if len(names) != 1:
+                    raise UserError(f"{path}: has {len(names)} text files; it needs exactly one")
+                data = archive.open(names[0]).read(SIZE_LIMIT + 1)
+            else:
+                file.seek(0)
+                data = file.read(SIZE_LIMIT + 1)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give another --data-path") from error
+    if len(data) > SIZE_LIMIT:
+        raise UserError(f"{path}: is larger than {SIZE_LIMIT >> 20} MiB; give a part of it")
+    return data
+
+
+def decode_bytes(data, path):
+    """Return the text in `data`: UTF-8, UTF-16 with a byte-order mark, or Korean CP949.
+
+    Raises UserError for any other: a wrong guess would train on nonsense.
+    """
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp949"]:
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            beyond_ascii = re.findall("[^\x00-\x7f]", text) if encoding == "cp949" else []
+            # Other encodings are often valid CP949 as well, but hardly ever all Hangul.
+            if "\0" not in text and len(re.findall("[가-힣]", text)) >= 0.9 * len(beyond_ascii):
+                return text
+    raise UserError(f"{path}: is no text in UTF-8, UTF-16 or CP949; save it as UTF-8")
+
+
+def parse_pairs(text, num_pairs, max_length):
+    """Return (the usable pairs of `text`, cleaned; the dropped lines as {reason: [line number]}).
+
+    A line is English, tab, Korean; what comes after another tab is ignored. `num_pairs` is where
+    to stop, if not 0; `max_length` is in characters.
+    """
+    pairs, dropped = {}, {}
+    for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1):
+        if num_pairs and len(pairs) == num_pairs:
+            break
+        fields = line.split("\t")[:2]
+        pair = tuple(map(clean, fields))
+        if not line.strip():
+            continue
+        elif len(fields) < 2:
+            reason = "without a tab"
+        elif re.search("[\x00-\x1f\x7f-\x84\x86-\x9f]", "".join(fields)):
+            reason = "with a control character"
+        elif not all(pair):
+            reason = "with an empty side"
+        elif re.search("[가-힣]", pair[0]) or not re.search("[가-힣]", pair[1]):
+            reason = "that are not English, tab, Korean"
+        elif max(map(len, pair)) > max_length:
+            reason = f"longer than {max_length} characters (MAX_LENGTH)"
+        elif pair in pairs:
+            reason = "that repeat another"
+        else:
+            pairs[pair] = number
+            continue
+        dropped.setdefault(reason, []).append(number)
+    return list(pairs), dropped
+
+
+def read_pairs(path, num_pairs, max_length):
+    """Return the usable pairs of the corpus at `path`; say how many lines were dropped, and why.
+
+    Raises UserError if there is none.
+    """
+    pairs, dropped = parse_pairs(decode_bytes(read_bytes(path), path), num_pairs, max_length)
+    for reason, numbers in dropped.items():
+        some = ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
+        print(f"{path}: dropped {len(numbers):,} lines {reason}: line {some}", file=sys.stderr)
+    if not pairs:
+        raise UserError(f"{path}: has no usable line; a line is English, a tab, Korean")
+    return pairs
+
+
+def split_pairs(pairs, validation_fraction, seed):
+    """Return (training pairs, validation pairs); no English sentence stands on both sides.
+
+    Raises UserError if one side has none.
+    """
+    sentences = sorted({english for english, _ in pairs})
+    random.Random(seed).shuffle(sentences)
+    held_out = set(sentences[: round(len(sentences) * validation_fraction)])
+    training = [pair for pair in pairs if pair[0] not in held_out]
+    validation = [pair for pair in pairs if pair[0] in held_out]
+    if not training or not validation:
+        part = f"{len(held_out)} of {len(sentences)} English sentences"
+        raise UserError(f"VALIDATION_FRACTION = {validation_fraction}: holds out {part}")
+    return training, validation
+
+
+# -------------------------------------- Saving and loading --------------------------------------
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path`, renamed over it if all goes well, else removed.
+
+    Raises UserError if the file cannot be written.
+    """
+    temporary = path.with_name("partial-" + path.name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def save_model(model, notes, path):
+    """Write `model` to `path`, a .keras file, with the dict `notes` as JSON inside."""
+    with replacing(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(NOTES, json.dumps(notes, ensure_ascii=False))
+
+
+def load_notes(path):
+    """Return the notes in the model file at `path`, after a check of every byte of the file.
+
+    Raises UserError if it is missing, damaged, or not of this version of this script.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if NOTES not in archive.namelist():
+                raise UserError(f"{path}: is not a model of this script")
+            if archive.testzip() or archive.getinfo(NOTES).file_size > 2**24:
+                raise zipfile.BadZipFile("checksum")
+            notes = json.loads(archive.read(NOTES))
+            weights_size = archive.getinfo("model.weights.h5").file_size
+        if notes["format"] != FORMAT:
+            found = f"has format {notes['format']!r}, this script has {FORMAT}"
+            raise UserError(f"{path}: {found}; train a new model")
+        # No larger model is built than the file has numbers for.
+        if not 0 < notes["latent_dim"] ** 2 <= weights_size:
+            raise ValueError("latent_dim")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no model yet; train one: python seq2seq_char.py") from None
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise UserError(f"{path}: is damaged or not a model of this script ({error!r})") from error
+    return notes
+
+
+def load_model(path):
+    """Return (model, English table, Korean table, notes) from the model file at `path`.
+
+    The model is built here and only numbers are read from the file: nothing that a stranger's
+    file names is imported or run. Raises UserError if the file cannot be used.
+    """
+    notes = load_notes(path)
+    try:
+        names = "english_characters", "korean_characters"
+        english_table, korean_table = (
+            {character: id for id, character in enumerate(notes[name])} for name in names
+        )
+        model = build_training_model(len(english_table), len(korean_table), notes["latent_dim"])
+        model.load_weights(path)
+    except Exception as error:  # of many kinds, as above
+        raise UserError(f"{path}: is not a model of this script ({error!r})") from error
+    return model, english_table, korean_table, notes
+
+
+# -------------------------------------- Figures and reports --------------------------------------
+
+
+class MeanPerCharacter(keras.metrics.Mean):
+    """The mean of a Keras metric function over all real characters, whatever their batch.
+
+    Keras's own means give each sentence the same weight, and each position of padding its share.
+    """
+
+    def __init__(self, function, name):
+        super().__init__(name=name)
+        self.function = function
+
+    def update_state(self, target, probabilities, sample_weight=None):
+        is_real = tf.reduce_sum(target, axis=-1)  # 1 for a character, 0 for padding
+        values = self.function(target, probabilities)
+        super().update_state(tf.reshape(values, [-1]), tf.reshape(is_real, [-1]))
+
+
+def exact_metrics():
+    """Return the metrics of training; the one named loss takes the place of Keras's own."""
+    loss = MeanPerCharacter(keras.losses.categorical_crossentropy, "loss")
+    return [loss, MeanPerCharacter(keras.metrics.categorical_accuracy, "accuracy")]
+
+
+def translate(sentences, greedy_decode, english_table, korean_table, batch_size=256):
+    """Return the Korean translations of a list of English `sentences`, "" where none is known.
+
+    Sentences of like length share a batch: it ends as soon as all of its sentences have.
+    """
+    english_ids = [to_ids(sentence, english_table) for sentence in sentences]
+    translations = [""] * len(sentences)
+    order = sorted((len(ids), place) for place, ids in enumerate(english_ids) if ids)
+    for start in range(0, len(order), batch_size):
+        places = [place for _, place in order[start : start + batch_size]]
+        batch = tf.ragged.constant([english_ids[place] for place in places], tf.int32)
+        korean_ids = greedy_decode(batch.to_tensor(PADDING)).numpy()
+        for place, ids in zip(places, korean_ids):
+            translations[place] = to_text(ids, korean_table)
+    return translations
+
+
+def pad(text, width):
+    """Return `text` with spaces up to `width` columns; a Hangul syllable takes two."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return text + " " * (width - len(text) - wide)
+
+
+def show_arrays(pair, english_table, korean_table):
+    """Print one pair as the model meets it, read back from its three one-hot arrays."""
+    english_ids = to_ids(pair[0], english_table)
+    korean_ids = to_ids(START + pair[1] + END, korean_table)
+    sizes = len(english_table), len(korean_table)
+    (encoder_input, decoder_input), target = one_hot_arrays([english_ids], [korean_ids], *sizes)
+    for name, array, table in [
+        ("encoder_input_data", encoder_input, english_table),
+        ("decoder_input_data", decoder_input, korean_table),
+        ("decoder_target_data", target, korean_table),
+    ]:
+        characters = [list(table)[id] for id in tf.argmax(array[0], axis=-1).numpy()]
+        cells = [{START: "^", END: "$", " ": "_"}.get(cell, cell) for cell in characters]
+        print(f"{name:20} {array.shape!s:14} {' '.join(pad(cell, 2) for cell in cells)}")
+    print("Each character is a one-hot row: _ is a space, ^ the start, $ the end character.\n")
+
+
+def show_translations(rows):
+    """Print rows of (English, output, reference) in columns, = where output is reference."""
+    widths = [max(2 * len(row[0]) // 2 for row in rows), max(2 * len(row[1]) for row in rows)]
+    for english, output, reference in rows:
+        mark = "=" if output == reference else " "
+        print(f"  {pad(english, widths[0])}  {pad(output, widths[1])} {mark} {reference}")
+
+
+def score(outputs, references):
+    """Return (exact match, character error rate, the closest references) of `outputs`.
+
+    `references` has a list for each output, of which the closest counts. The error rate is the
+    total Levenshtein distance over the total length of the references, in characters.
+    """
+    closest = []
+    for output, candidates in zip(outputs, references):
+        sides = [output] * len(candidates), candidates
+        sparse = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in sides]
+        distances = tf.edit_distance(*sparse, normalize=False).numpy()
+        closest.append(min(zip(distances, candidates)))
+    exact = np.mean([distance == 0 for distance, _ in closest])
+    error_rate = sum(d for d, _ in closest) / sum(len(reference) for _, reference in closest)
+    return exact, error_rate, [reference for _, reference in closest]
+
+
+def report(name, pairs, translate_all):
+    """Print samples of a split and return its line of the table of figures.
+
+    `translate_all` takes a list of English sentences and returns their translations.
+    """
+    references = {}
+    for english, korean in pairs:
+        references.setdefault(english, []).append(korean)
+    sentences = random.Random(0).sample(list(references), min(len(references), REPORT_LIMIT))
+    outputs = translate_all(sentences)
+    exact, error_rate, closest = score(outputs, [references[english] for english in sentences])
+    print(f"\nSome {name} sentences: English, output, = if exact, reference")
+    show_translations(list(zip(sentences, outputs, closest))[:10])
+    count = f"{len(sentences):,} of {len(references):,}"
+    return f"{name:10} {count:>16} {exact:12.1%} {error_rate:21.1%}"
+
+
+# ------------------------------------------ Training ------------------------------------------
+
+
+def train(settings):
+    """Train as `settings` say; save the model and its history; print the report."""
+    model_path = Path(settings.model_path)
+    checkpoint_path = model_path.with_name("checkpoint-" + model_path.name)
+    check_output(model_path)
+    pairs = read_pairs(settings.data_path, settings.num_pairs, settings.max_length)
+    splits = split_pairs(pairs, settings.validation_fraction, settings.seed)
+    training_pairs, validation_pairs = splits
+    print(f"{len(training_pairs):,} training and {len(validation_pairs):,} validation pairs")
+
+    keras.utils.set_random_seed(settings.seed)
+    english_table = build_table(english for english, _ in training_pairs)
+    korean_table = build_table([START, END, *(korean for _, korean in training_pairs)])
+    tables = english_table, korean_table
+    show_arrays(training_pairs[0], *tables)
+    training_data = make_dataset(training_pairs, *tables, settings.batch_size, settings.seed)
+    validation_data = make_dataset(validation_pairs, *tables, settings.batch_size)
+    model = build_training_model(len(english_table), len(korean_table), settings.latent_dim)
+    compile_model(model, settings.learning_rate, settings.epochs * len(training_data))
+    notes = {
+        "format": FORMAT,
+        "english_characters": list(english_table),
+        "korean_characters": list(korean_table),
+        "latent_dim": settings.latent_dim,
+        "max_english_length": max(len(english) for english, _ in training_pairs),
+        "max_korean_length": max(len(korean + END) for _, korean in training_pairs),
+        "settings": {name: getattr(settings, name) for name in hyperparameters()},
+        "data": hashlib.sha256(repr(splits).encode()).hexdigest(),
+        "history": [],
+    }
+    if checkpoint_path.exists():
+        resume(model, notes, checkpoint_path, settings.fresh)
+    greedy_decode = make_greedy_decoder(model, korean_table, notes["max_korean_length"])
+
+    def translate_all(sentences):
+        return translate(sentences, greedy_decode, *tables)
+
+    def after_epoch(epoch, logs):
+        notes["history"].append({"epoch": epoch + 1, **logs})
+        save_model(model, notes, checkpoint_path)
+        if (epoch + 1) % SHOW_EVERY == 0 and epoch + 1 < settings.epochs:
+            shown = validation_pairs[:: len(validation_pairs) // 3 + 1]
+            outputs = translate_all([english for english, _ in shown])
+            print(f"\nValidation sentences after epoch {epoch + 1}: English, output, reference")
+            show_translations([(pair[0], out, pair[1]) for pair, out in zip(shown, outputs)])
+
+    try:
+        model.fit(
+            training_data,
+            validation_data=validation_data,
+            initial_epoch=len(notes["history"]),
+            epochs=settings.epochs,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)],
+            shuffle=False,  # the data set has seen to it
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except KeyboardInterrupt:
+        done = f"{len(notes['history'])} of {settings.epochs} epochs are done"
+        raise KeyboardInterrupt(f"{done}; the same command goes on from there") from None
+    # The same layers without the optimizer, which holds twice as many numbers as they do.
+    save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
+    with (
+        replacing(model_path.with_name("history.csv")) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, notes["history"][0])
+        writer.writeheader()
+        writer.writerows(notes["history"])
+    checkpoint_path.unlink(missing_ok=True)
+    lines = [report("validation", validation_pairs, translate_all)]
+    lines.append(report("training", training_pairs, translate_all))
+    print("\nsplit      sentences decoded  exact match  character error rate", *lines, sep="\n")
+    print(f'\nSaved in {model_path}. Now: python seq2seq_char.py translate "I am busy."')
+
+
+def check_output(model_path):
+    """Make the folder of `model_path`. Raises UserError if no file can be written there."""
+    if model_path.suffix != ".keras" or model_path.is_dir():
+        raise UserError(f"MODEL_PATH = {model_path}: must be a file name that ends in .keras")
+    try:
+        model_path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=model_path.parent).close()
+    except OSError as error:
+        raise UserError(f"MODEL_PATH = {model_path}: cannot be written ({error})") from error
+
+
+def resume(model, notes, checkpoint_path, fresh):
+    """Put the state of an interrupted run into `model` and `notes`, if it was the same run."""
+    try:
+        saved = load_notes(checkpoint_path)
+        new = {**notes["settings"], "the data": notes["data"], "--fresh": fresh}
+        old = {**saved["settings"], "the data": saved["data"], "--fresh": False}
+        changed = [name for name in new if new[name] != old.get(name)]
+        if not changed:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(checkpoint_path)
+            notes["history"] = saved["history"]
+            print(f"Going on with an interrupted run, after epoch {len(saved['history'])}.\n")
+            return
+        reason = "changed: " + ", ".join(changed)
+    except Exception as error:  # a damaged checkpoint must not stop a new run
+        reason = str(error)
+    print(f"Not going on with the interrupted run in {checkpoint_path} ({reason}).\n")
+
+
+# ----------------------------------------- Command line -----------------------------------------
+
+
+def translate_command(settings):
+    """Print the translations of the sentences of the command line or of standard input."""
+    model, english_table, korean_table, notes = load_model(Path(settings.model_path))
+    greedy_decode = make_greedy_decoder(model, korean_table, notes["max_korean_length"])
+    lines = (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
+    lines = iter(settings.sentences) if settings.sentences else lines
+    batch_size = 1 if sys.stdin.isatty() else 1024  # at a terminal, each line is answered at once
+    unknown, longest, num_cut = set(), notes["max_english_length"], 0
+    while batch := [clean(line) for line in itertools.islice(lines, batch_size)]:
+        unknown.update(*batch)
+        unknown -= english_table.keys()
+        num_cut += sum(len(line) > longest for line in batch)
+        batch = [line[:longest] for line in batch]
+        print(*translate(batch, greedy_decode, english_table, korean_table), sep="\n", flush=True)
+    if unknown:
+        some = " ".join(sorted(unknown)[:40]) + " ..." * (len(unknown) > 40)
+        print(f"warning: left out, for training never saw them: {some!a}", file=sys.stderr)
+    if num_cut:
+        what = f"{num_cut:,} sentences to their first {longest} characters, the most in training"
+        print(f"warning: cut {what}", file=sys.stderr)
+
+
+def hyperparameters():
+    """Return {name in lower case: comment} of the constants at the top of this file."""
+    top = Path(__file__).read_text(encoding="utf-8").partition("\nSTART, END")[0]
+    constants = re.findall(r"^([A-Z_]+) = .+?  # (.+)$", top, re.MULTILINE)
+    return {name.lower(): comment for name, comment in constants}
+
+
+def checked(name, value, comment):
+    """Return `value` in the type and range that ends `comment`: "; 1 to 10", or any text.
+
+    Raises UserError if it is not.
+    """
+    limits = re.search(r"; (\S+) to (\S+)$", comment)
+    if not limits:
+        return str(value)
+    number, kind = (float, "a number") if "." in limits[2] else (int, "a whole number")
+    with contextlib.suppress(ValueError):
+        if number(limits[1]) <= number(str(value)) <= number(limits[2]):
+            return number(str(value))
+    raise UserError(f"{name.upper()} = {value}: must be {kind} from {limits[1]} to {limits[2]}")
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An argument parser whose errors are as short as all others of this script."""
+
+    def error(self, message):
+        raise UserError(message)
+
+
+def read_settings(arguments):
+    """Return the settings of a run: the constants at the top, changed by `arguments`.
+
+    Raises UserError for a name, type or value that is not allowed.
+    """
+    parser = ArgumentParser(
+        usage="python seq2seq_char.py [translate] [sentence ...] [--setting value ...]",
+        description="Learn to translate, or translate the sentences (or standard input).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--fresh", action="store_true", help="start anew, whatever is half done")
+    for name, comment in hyperparameters().items():
+        value = globals()[name.upper()]
+        if name.endswith("_path"):
+            value = Path(__file__).parent / value
+        help = f"{comment} (now {value})".replace("%", "%%")
+        parser.add_argument("--" + name.replace("_", "-"), default=value, metavar="", help=help)
+    settings, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].split("=")[0], parser._option_string_actions)
+        hint = f"did you mean {near[0]}?" if near else "see --help"
+        raise UserError(f"{unknown[0]}: no such setting; {hint}")
+    settings.command, *settings.sentences = settings.words or ["train"]
+    if settings.words and settings.command != "translate":
+        raise UserError(f"{settings.command}: no such command; the only one is translate")
+    for name, comment in hyperparameters().items():
+        setattr(settings, name, checked(name, getattr(settings, name), comment))
+    return settings
+
+
+def main(arguments=None):
+    """Run the script with a list of `arguments`; return its exit status."""
+    try:
+        settings = read_settings(arguments)
+        train(settings) if settings.command == "train" else translate_command(settings)
+    except UserError as error:
+        print(f"seq2seq_char.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"\n{error or 'interrupted'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # | head has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in sys.stdout, sys.stderr:
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.exit(main())
