@@ -92,9 +92,10 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
     dataset = tf.data.Dataset.from_tensor_slices(ids).map(lambda *pair: pair)
     if shuffle_seed is not None:
         dataset = dataset.shuffle(len(pairs), seed=shuffle_seed)
-    boundaries = list(range(10, 1000, 10))
+    boundaries = list(range(4, 2000, 4))
     dataset = dataset.bucket_by_sequence_length(
-        lambda english, korean: tf.size(english) + 2 * tf.size(korean),
+        # Korean takes about half as many characters as English.
+        lambda english, korean: tf.maximum(tf.size(english), 2 * tf.size(korean)),
         boundaries,
         [batch_size] * (len(boundaries) + 1),
         padding_values=PADDING,
@@ -301,9 +302,12 @@ def decode_bytes(data, path):
     for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp949"]:
         with contextlib.suppress(UnicodeDecodeError):
             text = data.decode(encoding)
-            beyond_ascii = re.findall("[^\x00-\x7f]", text) if encoding == "cp949" else []
-            # Other encodings are often valid CP949 as well, but hardly ever all Hangul.
-            if "\0" not in text and len(re.findall("[가-힣]", text)) >= 0.9 * len(beyond_ascii):
+            # Text in other encodings is often valid CP949, but hardly ever of common syllables,
+            # those that CP949 writes with two high bytes.
+            hangul = "".join(re.findall("[가-힣]", text)).encode(encoding)
+            common = len(re.findall(rb"[\xa1-\xfe]{2}", hangul))
+            is_korean = common >= 0.9 * len(re.findall("[^\x00-\x7f]", text))
+            if "\0" not in text and (is_korean or encoding != "cp949"):
                 return text
     raise UserError(f"{path}: is no text in UTF-8, UTF-16 or CP949; save it as UTF-8")
 
@@ -561,8 +565,8 @@ def report(name, pairs, translate_all):
 def train(settings):
     """Train as `settings` say; save the model and its history; print the report."""
     model_path = Path(settings.model_path)
-    checkpoint_path = model_path.with_name("checkpoint-" + model_path.name)
     check_output(model_path)
+    checkpoint_path = model_path.with_name("checkpoint-" + model_path.name)
     pairs = read_pairs(settings.data_path, settings.num_pairs, settings.max_length)
     splits = split_pairs(pairs, settings.validation_fraction, settings.seed)
     training_pairs, validation_pairs = splits
@@ -682,7 +686,7 @@ def translate_command(settings):
         print(*translate(batch, greedy_decode, english_table, korean_table), sep="\n", flush=True)
     if unknown:
         some = " ".join(sorted(unknown)[:40]) + " ..." * (len(unknown) > 40)
-        print(f"warning: left out, for training never saw them: {some!a}", file=sys.stderr)
+        print(f"warning: left out, for training never saw them: {some!r}", file=sys.stderr)
     if num_cut:
         what = f"{num_cut:,} sentences to their first {longest} characters, the most in training"
         print(f"warning: cut {what}", file=sys.stderr)

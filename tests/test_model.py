@@ -1,0 +1,143 @@
+"""The training model, its exact figures, and the inference models that share its weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import seq2seq_char as script
+
+
+def dataset_of(trained, pairs, batch_size=16):
+    return script.make_dataset(pairs, *trained.tables, batch_size)
+
+
+def test_the_architecture_is_that_of_the_lesson(trained):
+    model = trained.model
+    num_english, num_korean = map(len, trained.tables)
+    assert [tensor.shape for tensor in model.inputs] == [
+        (None, None, num_english),
+        (None, None, num_korean),
+    ]
+    assert all(tensor.dtype == "float32" for tensor in model.inputs)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("LSTM") == 2 and "Embedding" not in kinds
+    encoder, decoder = model.get_layer("encoder_lstm"), model.get_layer("decoder_lstm")
+    assert not encoder.return_sequences and encoder.return_state
+    outputs, *states = encoder.output
+    parents = decoder._inbound_nodes[0].arguments.keras_tensors
+    assert all(any(state is parent for parent in parents) for state in states)
+    assert not any(outputs is parent for parent in parents)
+    # The decoder sees the one-hot rows themselves.
+    assert any(parent is model.get_layer("decoder_inputs").output for parent in parents)
+    assert encoder.cell.kernel.shape == (num_english, 4 * trained.notes["latent_dim"])
+    assert decoder.cell.kernel.shape == (num_korean, 4 * trained.notes["latent_dim"])
+
+
+def test_the_inference_models_are_separate_and_share_the_weights(trained):
+    encoder_model, decoder_model = script.build_inference_models(trained.model)
+    assert encoder_model is not trained.model and decoder_model is not trained.model
+    shared = {id(weight) for weight in trained.model.weights}
+    assert {id(w) for w in encoder_model.weights + decoder_model.weights} == shared
+    assert len(encoder_model.outputs) == 2 and len(decoder_model.outputs) == 3
+
+
+def test_stepping_the_decoder_model_gives_the_outputs_of_the_training_model(trained):
+    (encoder_input, decoder_input), target = next(iter(dataset_of(trained, trained.training)))
+    expected = trained.model([encoder_input, decoder_input]).numpy()
+    encoder_model, decoder_model = script.build_inference_models(trained.model)
+    states = encoder_model(encoder_input)
+    is_real = target.numpy().any(-1)
+    for step in range(decoder_input.shape[1]):
+        probabilities, *states = decoder_model([decoder_input[:, step : step + 1], *states])
+        real = is_real[:, step]
+        np.testing.assert_allclose(probabilities.numpy()[real, 0], expected[real, step], atol=1e-5)
+
+
+def test_padding_changes_no_state_output_or_loss(trained):
+    (encoder_input, decoder_input), target = next(iter(dataset_of(trained, trained.training)))
+
+    def more(array):
+        return tf.pad(array, [[0, 0], [0, 7], [0, 0]])
+
+    expected = trained.model([encoder_input, decoder_input])
+    padded = trained.model([more(encoder_input), more(decoder_input)])
+    length = target.shape[1]
+    np.testing.assert_allclose(padded[:, :length], expected, atol=1e-5)
+    loss = script.cross_entropy(target, expected)
+    np.testing.assert_allclose(script.cross_entropy(more(target), padded), loss, rtol=1e-5)
+    encoder_model, _ = script.build_inference_models(trained.model)
+    for state, same in zip(encoder_model(encoder_input), encoder_model(more(encoder_input))):
+        np.testing.assert_allclose(state, same, atol=1e-5)
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_loss_and_accuracy_are_exact_means_over_real_characters(trained, split):
+    model = script.build_training_model(*map(len, trained.tables), trained.notes["latent_dim"])
+    model.set_weights(trained.model.get_weights())
+    script.compile_model(model, 0.01, 100)
+    # Batches of 7 leave a last batch that is smaller: an average of batches would be wrong.
+    dataset = dataset_of(trained, getattr(trained, split), batch_size=7)
+    shown = model.evaluate(dataset, verbose=0, return_dict=True)
+    losses, hits = [], []
+    for inputs, target in dataset:
+        probabilities, target = model(inputs).numpy().astype(np.float64), target.numpy()
+        is_real = target.any(-1)
+        right = np.take_along_axis(probabilities, target.argmax(-1)[..., None], -1)[..., 0]
+        losses += list(-np.log(right[is_real]))
+        hits += list((probabilities.argmax(-1) == target.argmax(-1))[is_real])
+    assert shown["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert shown["accuracy"] == pytest.approx(np.mean(hits), abs=1e-5)
+
+
+def test_fit_and_evaluate_show_the_exact_loss_under_its_name(trained):
+    header, *rows = (trained.path.parent / "history.csv").read_text().splitlines()
+    assert {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"} <= set(header.split(","))
+    assert len(rows) == 60
+    last = dict(zip(header.split(","), rows[-1].split(",")))
+    model = script.build_training_model(*map(len, trained.tables), trained.notes["latent_dim"])
+    model.set_weights(trained.model.get_weights())
+    script.compile_model(model, 0.01, 100)
+    shown = model.evaluate(dataset_of(trained, trained.validation, 8), verbose=0, return_dict=True)
+    assert float(last["val_loss"]) == pytest.approx(shown["loss"], rel=1e-4)
+    assert float(last["val_accuracy"]) == pytest.approx(shown["accuracy"], rel=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(trained):
+    model = script.build_training_model(3, 4, 2)
+    script.compile_model(model, 0.5, 200)
+    schedule = model.optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(201)]
+    assert rates[0] == 0 and max(rates) == pytest.approx(0.5) and rates[10] == max(rates)
+    assert rates[200] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_decoder_stops_at_the_limit_and_at_the_end_character(trained):
+    korean = trained.tables[1]
+    ids = tf.constant([script.to_ids(trained.training[0][0], trained.tables[0])])
+    for limit in 1, 3:
+        decoder = script.make_greedy_decoder(trained.model, korean, limit)
+        assert decoder(ids).shape == (1, limit)
+    decoder = script.make_greedy_decoder(trained.model, korean, 500)
+    row = list(decoder(ids).numpy()[0])
+    assert row.index(korean[script.END]) == len(row) - 1 < 499
+
+
+def test_one_by_one_and_in_any_batch_the_translations_are_the_same(trained):
+    sentences = [english for english, _ in trained.pairs]
+    together = trained.translate(sentences)
+    assert trained.translate(sentences, batch_size=1) == together
+    assert trained.translate(sentences[::-1], batch_size=7)[::-1] == together
+    assert len(set(together)) > len(sentences) / 2
+
+
+def test_a_sentence_with_no_known_character_gives_an_empty_line(trained):
+    assert trained.translate(["", "☃", "I"])[:2] == ["", ""]
+    assert trained.translate([]) == []
+
+
+def test_integer_ids_are_refused(trained):
+    """Integer ids are refused: the model's inputs are one-hot."""
+    with pytest.raises(ValueError):
+        trained.model([np.zeros((1, 3), "int32"), np.zeros((1, 3), "int32")])
+    assert isinstance(trained.model, keras.Model)
