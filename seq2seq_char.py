@@ -4,16 +4,15 @@ The task: turn one sequence of characters into another of a different, unknown l
 after Sutskever et al. (2014, arXiv:1409.3215) and Cho et al. (2014, arXiv:1406.1078):
 
 1. Write every sentence as one-hot rows, one row for each character.
-2. An encoder LSTM reads the English sentence. Its outputs are discarded; its two final state
-   vectors, h and c, are kept: they are all that the rest of the model knows of the sentence.
+2. An encoder LSTM reads the English sentence, forwards and backwards. Its outputs are discarded;
+   its final state vectors, h and c, are kept: they are all that the decoder knows of the sentence.
 3. A decoder LSTM starts from these two vectors and learns to predict each Korean character, given
    the true characters before it. That is called teacher forcing.
 4. To translate, there are no true characters: the decoder is fed a start character, then its own
    most probable choice, again and again, until it chooses the end character.
 
-python seq2seq_char.py                           train, report and save the model
+python seq2seq_char.py                           train, report and save (--help lists the settings)
 python seq2seq_char.py translate "I am busy."    translate with the saved model
-python seq2seq_char.py --help                    list the settings
 """
 
 import os
@@ -29,8 +28,8 @@ try:
 finally:
     os.dup2(standard_error, 2)
 
-# Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs).
-# The range that ends a comment is checked before any work starts.
+# Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs). The
+# range that ends a comment is checked before any work starts.
 DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; plain or in a .zip
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
 NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 10000000
@@ -38,7 +37,7 @@ MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
 VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
 BATCH_SIZE = 64  # sentence pairs in one training step; 1 to 4096
 EPOCHS = 20  # passes over the training pairs; 1 to 10000
-LATENT_DIM = 256  # numbers in each state vector: the room for a sentence's meaning; 1 to 4096
+LATENT_DIM = 128  # numbers in h and in c, for each reading direction; 1 to 4096
 LEARNING_RATE = 0.008  # the largest step size of the schedule; 0.000001 to 1.0
 SEED = 1  # of all that is random; 0 to 2147483647
 
@@ -63,7 +62,7 @@ def to_ids(sentence, table):
 def to_text(ids, table):
     """Return the text of `ids` up to the end character, the inverse of `to_ids`."""
     characters = list(table)
-    return "".join(characters[id] for id in ids if id != PADDING).partition(END)[0]
+    return "".join(characters[id] for id in ids).partition(END)[0]
 
 
 def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_characters):
@@ -86,67 +85,65 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
 
     Sentences of like length share a batch, so that little of it is padding.
     """
-    english = [to_ids(english, english_table) for english, _ in pairs]
-    korean = [to_ids(START + korean + END, korean_table) for _, korean in pairs]
-    ids = tf.ragged.constant(english, tf.int32), tf.ragged.constant(korean, tf.int32)
-    dataset = tf.data.Dataset.from_tensor_slices(ids).map(lambda *pair: pair)
+    english = tf.ragged.constant([to_ids(side, english_table) for side, _ in pairs], tf.int32)
+    korean = [to_ids(START + side + END, korean_table) for _, side in pairs]
+    dataset = tf.data.Dataset.from_tensor_slices((english, tf.ragged.constant(korean, tf.int32)))
+    dataset = dataset.map(lambda *ids: ids)  # from ragged to plain tensors
     if shuffle_seed is not None:
         dataset = dataset.shuffle(len(pairs), seed=shuffle_seed)
-    boundaries = list(range(4, 2000, 4))
+    boundaries = range(4, 2000, 4)
     dataset = dataset.bucket_by_sequence_length(
         # Korean takes about half as many characters as English.
         lambda english, korean: tf.maximum(tf.size(english), 2 * tf.size(korean)),
-        boundaries,
-        [batch_size] * (len(boundaries) + 1),
+        bucket_boundaries=list(boundaries),
+        bucket_batch_sizes=[batch_size] * (len(boundaries) + 1),
         padding_values=PADDING,
     )
-    num_batches = sum(1 for _ in dataset)  # fit shows progress in batches, and has to know
-    sizes = len(english_table), len(korean_table)
-    dataset = dataset.map(lambda english, korean: one_hot_arrays(english, korean, *sizes))
+    num_batches = sum(1 for _ in dataset)  # the progress bar and the learning rate need it
+    dataset = dataset.map(lambda *ids: one_hot_arrays(*ids, len(english_table), len(korean_table)))
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread can hold up the end of an epoch for 20 seconds
+    options.autotune.enabled = False  # its thread can hold up the end of an epoch for seconds
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
     return dataset.prefetch(2).with_options(options)
 
 
 # ---------------------------------------- Training model ----------------------------------------
-# An encoder LSTM whose final states start a decoder LSTM.
+# Its encoder's final states start its decoder.
 
 
 def build_training_model(num_english_characters, num_korean_characters, latent_dim):
-    """Return the model that `fit` trains.
+    """Return the model that `fit` trains, from the inputs to the target of `one_hot_arrays`.
 
-    From encoder_input_data and decoder_input_data (see `one_hot_arrays`) to the probability of
-    each character to come next, (batch, max_korean_length, num_korean_characters).
+    Its output is the probability of each character: decoder_target_data as far as it can tell.
     """
 
-    def one_hot_lstm(**options):
+    def one_hot_lstm(units, **options):
         # A one-hot row picks one row of the kernel. Keras's default (Glorot) makes it too small
-        # for the LSTM to notice; with rows of size 1 it learns many times faster.
-        kernel_initializer = keras.initializers.RandomNormal(stddev=1.0)
-        return layers.LSTM(latent_dim, kernel_initializer=kernel_initializer, **options)
+        # for the LSTM to notice; with numbers of size 1 in it, it learns many times faster.
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        return layers.LSTM(units, kernel_initializer=normal, return_state=True, **options)
 
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
     # All-zero rows are masked: padding does not change the states.
     encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)
-    encoder_lstm = one_hot_lstm(return_state=True, name="encoder_lstm")
-    # The encoder's outputs are discarded: only its final states go on.
-    _, state_h, state_c = encoder_lstm(encoder_rows)
-    encoder_states = [state_h, state_c]
+    # The encoder's outputs are discarded: only the final states of both directions go on.
+    encoder_lstm = layers.Bidirectional(one_hot_lstm(latent_dim), name="encoder_lstm")
+    _, forward_h, forward_c, backward_h, backward_c = encoder_lstm(encoder_rows)
+    state_h = layers.Concatenate(name="state_h")([forward_h, backward_h])
+    state_c = layers.Concatenate(name="state_c")([forward_c, backward_c])
 
     decoder_inputs = keras.Input((None, num_korean_characters), name="decoder_inputs")
-    decoder_lstm = one_hot_lstm(return_sequences=True, return_state=True, name="decoder_lstm")
+    decoder_lstm = one_hot_lstm(2 * latent_dim, return_sequences=True, name="decoder_lstm")
     # The decoder starts from the encoder's states. Its own states are for inference only.
-    decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=encoder_states)
+    decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
     decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
     return keras.Model([encoder_inputs, decoder_inputs], decoder_dense(decoder_outputs))
 
 
 def cross_entropy(target, probabilities):
-    """Return the cross-entropy of a batch, in nats per character: the loss, a scalar.
+    """Return the loss of a batch, a scalar in nats per character, from two arrays of one shape.
 
-    Both arguments are (batch, max_korean_length, num_korean_characters). Padding does not count:
-    its all-zero target rows add nothing to either sum.
+    Padding does not count: its all-zero target rows add nothing to either sum.
     """
     losses = keras.losses.categorical_crossentropy(target, probabilities)
     return tf.reduce_sum(losses) / tf.reduce_sum(target)
@@ -157,12 +154,12 @@ def compile_model(model, learning_rate, num_steps):
 
     The step size climbs to `learning_rate` in a twentieth of them, then falls along a cosine to 0.
     """
-    warmup_steps = num_steps // 20
+    warmup = num_steps // 20
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, num_steps - warmup_steps, warmup_target=learning_rate, warmup_steps=warmup_steps
+        0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
-    model.compile(optimizer, cross_entropy, metrics=exact_metrics())
+    adam = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
+    model.compile(adam, cross_entropy, metrics=exact_metrics())
 
 
 # --------------------------------------- Inference models ---------------------------------------
@@ -170,13 +167,12 @@ def compile_model(model, learning_rate, num_steps):
 
 
 def build_inference_models(model):
-    """Return the encoder model and the decoder model of a trained or re-loaded `model`.
+    """Return the (encoder model, decoder model) of a trained or re-loaded `model`.
 
-    Encoder: encoder_input_data to the states h and c, (batch, latent_dim) each. Decoder: one
-    character (batch, 1, num_korean_characters), h and c, to the probabilities of the next
-    character, of the same shape, and the new h and c.
+    Encoder: encoder_input_data to h and c, (batch, 2 * latent_dim) each. Decoder: one character
+    (batch, 1, num_korean_characters), h and c to the next one's probabilities and new h and c.
     """
-    _, *encoder_states = model.get_layer("encoder_lstm").output
+    encoder_states = [model.get_layer(name).output for name in ("state_h", "state_c")]
     encoder_model = keras.Model(model.get_layer("encoder_inputs").output, encoder_states)
 
     decoder_lstm = model.get_layer("decoder_lstm")
@@ -191,8 +187,8 @@ def build_inference_models(model):
 def make_greedy_decoder(model, korean_table, max_korean_length):
     """Return a compiled function from a batch of English ids to Korean ids: greedy decoding.
 
-    It takes int32 (batch, max_english_length), padded with -1, and returns int32 (batch, length),
-    length at most `max_korean_length`; what follows an end character has no meaning.
+    From int32 (batch, max_english_length), padded with -1, to int32 (batch, length), with length
+    at most `max_korean_length`; what follows an end character has no meaning.
     """
     encoder_model, decoder_model = build_inference_models(model)
     num_english_characters = encoder_model.input_shape[-1]

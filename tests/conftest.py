@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 import seq2seq_char
 
 KOR_ENG = ROOT.parent / "shared" / "data" / "kor-eng" / "kor.txt"
-TINY = ["--latent-dim", "96", "--batch-size", "8", "--learning-rate", "0.01"]
+TINY = ["--latent-dim", "64", "--batch-size", "8", "--learning-rate", "0.01"]
 
 
 def run(*arguments, stdin=b"", env=None, **options):

@@ -20,18 +20,25 @@ def test_the_architecture_is_that_of_the_lesson(trained):
         (None, None, num_korean),
     ]
     assert all(tensor.dtype == "float32" for tensor in model.inputs)
-    kinds = [type(layer).__name__ for layer in model.layers]
-    assert kinds.count("LSTM") == 2 and "Embedding" not in kinds
+    names = {type(layer).__name__: layer.name for layer in model.layers}
+    assert names["Bidirectional"] == "encoder_lstm" and names["LSTM"] == "decoder_lstm"
+    assert "Embedding" not in names
     encoder, decoder = model.get_layer("encoder_lstm"), model.get_layer("decoder_lstm")
-    assert not encoder.return_sequences and encoder.return_state
-    outputs, *states = encoder.output
-    parents = decoder._inbound_nodes[0].arguments.keras_tensors
-    assert all(any(state is parent for parent in parents) for state in states)
-    assert not any(outputs is parent for parent in parents)
-    # The decoder sees the one-hot rows themselves.
-    assert any(parent is model.get_layer("decoder_inputs").output for parent in parents)
-    assert encoder.cell.kernel.shape == (num_english, 4 * trained.notes["latent_dim"])
-    assert decoder.cell.kernel.shape == (num_korean, 4 * trained.notes["latent_dim"])
+    reader = encoder.forward_layer
+    assert isinstance(reader, keras.layers.LSTM) and isinstance(decoder, keras.layers.LSTM)
+    assert reader.return_state and not reader.return_sequences
+    # The decoder starts from the final states of both directions, and sees no other output.
+    outputs, forward_h, forward_c, backward_h, backward_c = encoder.output
+    for name, states in ("state_h", [forward_h, backward_h]), ("state_c", [forward_c, backward_c]):
+        joined = model.get_layer(name)
+        assert [id(state) for state in joined.input] == [id(state) for state in states]
+    fed = {id(tensor) for tensor in decoder._inbound_nodes[0].arguments.keras_tensors}
+    wanted = [model.get_layer(name).output for name in ("decoder_inputs", "state_h", "state_c")]
+    assert fed == {id(tensor) for tensor in wanted} and id(outputs) not in fed
+    # One-hot rows go straight into the kernels.
+    latent_dim = trained.notes["latent_dim"]
+    assert reader.cell.kernel.shape == (num_english, 4 * latent_dim)
+    assert decoder.cell.kernel.shape == (num_korean, 8 * latent_dim)
 
 
 def test_the_inference_models_are_separate_and_share_the_weights(trained):
