@@ -36,7 +36,7 @@ NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 1000000
 MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
 VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
 BATCH_SIZE = 64  # sentence pairs in one training step; 1 to 4096
-EPOCHS = 20  # passes over the training pairs; 1 to 10000
+EPOCHS = 30  # passes over the training pairs; 1 to 10000
 LATENT_DIM = 128  # numbers in h and in c, for each reading direction; 1 to 4096
 LEARNING_RATE = 0.008  # the largest step size of the schedule; 0.000001 to 1.0
 SEED = 1  # of all that is random; 0 to 2147483647
@@ -119,8 +119,8 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
 
     def one_hot_lstm(units, **options):
         # A one-hot row picks one row of the kernel. Keras's default (Glorot) makes it too small
-        # for the LSTM to notice; with numbers of size 1 in it, it learns many times faster.
-        normal = keras.initializers.RandomNormal(stddev=1.0)
+        # for the LSTM to notice; with numbers of size 2 in it, it learns many times faster.
+        normal = keras.initializers.RandomNormal(stddev=2.0)
         return layers.LSTM(units, kernel_initializer=normal, return_state=True, **options)
 
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
@@ -527,12 +527,10 @@ def score(outputs, references):
     `references` has a list for each output, of which the closest counts. The error rate is the
     total Levenshtein distance over the total length of the references, in characters.
     """
-    closest = []
-    for output, candidates in zip(outputs, references):
-        sides = [output] * len(candidates), candidates
-        sparse = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in sides]
-        distances = tf.edit_distance(*sparse, normalize=False).numpy()
-        closest.append(min(zip(distances, candidates)))
+    sides = zip(*[(output, side) for output, many in zip(outputs, references) for side in many])
+    sparse = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in sides]
+    distances = iter(tf.edit_distance(*sparse, normalize=False).numpy())
+    closest = [min((next(distances), reference) for reference in many) for many in references]
     exact = np.mean([distance == 0 for distance, _ in closest])
     error_rate = sum(d for d, _ in closest) / sum(len(reference) for _, reference in closest)
     return exact, error_rate, [reference for _, reference in closest]
@@ -755,6 +753,10 @@ def main(arguments=None):
         train(settings) if settings.command == "train" else translate_command(settings)
     except UserError as error:
         print(f"seq2seq_char.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        advice = "a smaller BATCH_SIZE, LATENT_DIM or MAX_LENGTH needs less"
+        print(f"seq2seq_char.py: error: out of memory; {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"\n{error or 'interrupted'}", file=sys.stderr)

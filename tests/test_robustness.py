@@ -16,6 +16,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, TINY, call, run, write_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +128,20 @@ def test_a_run_that_is_not_the_same_starts_anew_and_says_why(
     result = call(*arguments)
     assert result.status == 0 and reason in result.out
     assert "Epoch 1/" in result.out and "Going on" not in result.out
+
+
+@pytest.mark.parametrize("kind", [MemoryError, tf.errors.ResourceExhaustedError])
+def test_out_of_memory_is_one_line(job, monkeypatch, kind):
+    arguments, path = job
+    error = MemoryError() if kind is MemoryError else kind(None, None, "OOM when allocating")
+
+    def exhausted(*arguments):
+        raise error
+
+    monkeypatch.setattr(script, "build_training_model", exhausted)
+    result = call(*arguments)
+    assert result.status == 2 and not path.exists()
+    assert result.err.count("\n") == 1 and "out of memory; a smaller BATCH_SIZE" in result.err
 
 
 def start(arguments):
