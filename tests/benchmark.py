@@ -1,6 +1,10 @@
 """Side-by-side measurements: the usual recipe of the tutorials against this project's script.
 
     python tests/benchmark.py --quick --output FOLDER
+    python tests/benchmark.py --model runs/eng-kor.keras --data data/eng-kor.tsv
+
+The second form trains nothing: it decodes the two splits that a saved model was trained and tested
+on, and prints exact match, character error rate, chrF and the speed of decoding.
 
 THE USUAL RECIPE is written anew here from the published description of the Keras tutorial: one-hot
 characters, the whole corpus as float32 arrays padded with spaces to its longest sentence, no
@@ -309,6 +313,34 @@ def compare(name, path, max_length, quick, epochs, run_usual=True):
     return result
 
 
+def measure_saved(model_path, data_path):
+    """Print the quality of a saved model on its own splits of the corpus it was trained on."""
+    import seq2seq_char as script
+
+    model, english_table, korean_table, notes = script.load_model(model_path)
+    names = "num_pairs", "max_length", "validation_fraction", "seed"
+    num_pairs, max_length, fraction, seed = (notes["settings"][name] for name in names)
+    pairs = script.read_pairs(data_path, num_pairs, max_length)
+    splits = script.split_pairs(pairs, fraction, seed)
+    decoder = script.make_greedy_decoder(model, korean_table, notes["max_korean_length"])
+
+    def decode(sentences):
+        return script.translate(sentences, decoder, english_table, korean_table)
+
+    decode([english for english, _ in splits[0][:300]])  # compiles
+    for name, side in zip(("training", "validation"), splits):
+        sentences = list(references_of(side))
+        started = time.perf_counter()
+        decode(sentences)
+        rate = len(sentences) / (time.perf_counter() - started)
+        figures = quality(decode, side)
+        print(
+            f"{name:10}  {len(sentences):5} sentences  exact {figures['exact']:6.1%}  "
+            f"character error rate {figures['error_rate']:6.1%}  chrF {figures['chrf']:5.1f}  "
+            f"{rate:,.0f} sentences a second"
+        )
+
+
 def table(results):
     """Return the results as a Markdown table."""
     rows = [
@@ -372,8 +404,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less data, fewer epochs")
     parser.add_argument("--output", type=Path, help="folder for benchmark.json and the pictures")
+    parser.add_argument("--model", type=Path, help="a saved model to measure, instead of all else")
+    parser.add_argument("--data", type=Path, help="the corpus that it was trained on")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.model:
+        measure_saved(options.model, options.data or ROOT / "data" / "eng-kor.tsv")
+        return
     if options.worker:
         job = json.load(sys.stdin)
         print(json.dumps({"usual_recipe": usual_recipe, "ours": ours}[options.worker](job)))

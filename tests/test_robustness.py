@@ -42,9 +42,14 @@ def interrupt(job, monkeypatch, after, signal_number=signal.SIGINT):
         if len(saved) == after:
             signal.raise_signal(signal_number)
 
+    # A process started in the background of a shell ignores SIGINT; this one must not.
+    before = signal.signal(signal_number, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(script, "save_model", save_and_interrupt)
-        return call(*job[0])
+        try:
+            return call(*job[0])
+        finally:
+            signal.signal(signal_number, before)
 
 
 def history(path):
@@ -146,7 +151,12 @@ def test_out_of_memory_is_one_line(job, monkeypatch, kind):
 
 def start(arguments):
     command = [sys.executable, str(ROOT / "seq2seq_char.py"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(path, process, seconds=120):
