@@ -36,7 +36,7 @@ NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 1000000
 MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
 VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
 BATCH_SIZE = 64  # sentence pairs in one training step; 1 to 4096
-EPOCHS = 32  # passes over the training pairs; 1 to 10000
+EPOCHS = 35  # passes over the training pairs; 1 to 10000
 LATENT_DIM = 128  # numbers in h and in c, for each reading direction; 1 to 4096
 LEARNING_RATE = 0.008  # the largest step size of the schedule; 0.000001 to 1.0
 SEED = 1  # of all that is random; 0 to 2147483647
@@ -120,7 +120,7 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     def one_hot_lstm(units, **options):
         # A one-hot row picks one row of the kernel. Keras's default (Glorot) makes it too small
         # for the LSTM to notice; with numbers of size 1 to 2, it learns many times faster.
-        normal = keras.initializers.RandomNormal(stddev=1.5)
+        normal = keras.initializers.RandomNormal(stddev=1.75)
         return layers.LSTM(units, kernel_initializer=normal, return_state=True, **options)
 
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
