@@ -674,8 +674,9 @@ def translate_command(settings):
     """Print the translations of the sentences of the command line or of standard input."""
     model, english_table, korean_table, notes = load_model(Path(settings.model_path))
     greedy_decode = make_greedy_decoder(model, korean_table, notes["max_korean_length"])
-    lines = (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
-    lines = iter(settings.sentences) if settings.sentences else lines
+    # Bytes either way: the locale may have had another idea of the arguments.
+    source = map(os.fsencode, settings.sentences) if settings.sentences else sys.stdin.buffer
+    lines = (line.decode("utf-8", errors="replace") for line in source)
     batch_size = 1 if sys.stdin.isatty() else 1024  # at a terminal, each line is answered at once
     unknown, longest, num_cut = set(), notes["max_english_length"], 0
     while batch := [clean(line) for line in itertools.islice(lines, batch_size)]:

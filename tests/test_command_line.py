@@ -96,7 +96,7 @@ def test_the_report_on_a_large_corpus_takes_a_sample_and_says_so(trained, monkey
 
 @pytest.mark.parametrize("seed", ["0", "123"])
 def test_a_fresh_process_translates_the_same(trained, seed):
-    sentences = [english for english, _ in trained.pairs]
+    sentences = [english for english, _ in trained.training]
     stdin = "\n".join(sentences).encode()
     arguments = ["translate", "--model-path", trained.path]
     result = run(*arguments, stdin=stdin, env={"PYTHONHASHSEED": seed}, cwd="/")
