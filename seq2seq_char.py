@@ -418,7 +418,7 @@ def load_notes(path):
             found = f"has format {notes['format']!r}, this script has {FORMAT}"
             raise UserError(f"{path}: {found}; train a new model")
         # No larger model is built than the file has numbers for.
-        if not 0 < notes["latent_dim"] ** 2 <= os.path.getsize(path):
+        if not 0 < notes["latent_dim"] <= os.path.getsize(path) ** 0.5:
             raise ValueError("latent_dim")
     except FileNotFoundError:
         raise UserError(f"{path}: no model yet; train one: python seq2seq_char.py") from None
