@@ -15,6 +15,7 @@ python seq2seq_char.py                           train, report and save (--help 
 python seq2seq_char.py translate "I am busy."    translate with the saved model
 """
 
+import itertools
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
@@ -25,13 +26,16 @@ try:
     import keras
     import tensorflow as tf
     from keras import layers
+    from keras.utils import pad_sequences
 finally:
     os.dup2(standard_error, 2)
 
 # Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs). The
 # range that ends a comment is checked before any work starts.
-DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; plain or in a .zip
+DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; as text or in a .zip
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
+TOKEN = "char"  # what a sentence is a sequence of; char or word
+ARCHITECTURE = "encoder-decoder"  # of the network; encoder-decoder or same-length
 NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 10000000
 MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
 VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
@@ -42,6 +46,7 @@ LEARNING_RATE = 0.008  # the largest step size of the schedule; 0.000001 to 1.0
 SEED = 1  # of all that is random; 0 to 2147483647
 
 START, END = "\t", "\n"  # stand before and after each Korean sentence, and in none
+UNKNOWN = "\ufffd"  # stands for every word that training never saw
 PADDING = -1  # the id that tf.one_hot turns into an all-zero row
 
 
@@ -51,18 +56,20 @@ PADDING = -1  # the id that tf.one_hot turns into an all-zero row
 
 def build_table(sentences):
     """Return the character table of `sentences`, {character: id}, in the order of code points."""
-    return {character: id for id, character in enumerate(sorted(set("".join(sentences))))}
+    return {character: id for id, character in enumerate(sorted(set().union(*sentences)))}
 
 
 def to_ids(sentence, table):
-    """Return the list of ids of `sentence`, without the characters that `table` lacks."""
-    return [table[character] for character in sentence if character in table]
+    """Return the list of ids of `sentence`. Characters that `table` lacks are left out, but become
+    UNKNOWN if the table has that."""
+    ids = (table.get(character, table.get(UNKNOWN)) for character in sentence)
+    return [id for id in ids if id is not None]
 
 
-def to_text(ids, table):
-    """Return the text of `ids` up to the end character, the inverse of `to_ids`."""
+def to_characters(ids, table):
+    """Return the list of characters of `ids` up to the end character, the inverse of `to_ids`."""
     characters = list(table)
-    return "".join(characters[id] for id in ids).partition(END)[0]
+    return list(itertools.takewhile(END.__ne__, (characters[id] for id in ids)))
 
 
 def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_characters):
@@ -86,7 +93,7 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
     Sentences of like length share a batch, so that little of it is padding.
     """
     english = tf.ragged.constant([to_ids(side, english_table) for side, _ in pairs], tf.int32)
-    korean = [to_ids(START + side + END, korean_table) for _, side in pairs]
+    korean = [to_ids([START, *side, END], korean_table) for _, side in pairs]
     dataset = tf.data.Dataset.from_tensor_slices((english, tf.ragged.constant(korean, tf.int32)))
     dataset = dataset.map(lambda *ids: ids)  # from ragged to plain tensors
     if shuffle_seed is not None:
@@ -101,9 +108,13 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
     )
     num_batches = sum(1 for _ in dataset)  # the progress bar and the learning rate need it
     dataset = dataset.map(lambda *ids: one_hot_arrays(*ids, len(english_table), len(korean_table)))
+    return ready(dataset.apply(tf.data.experimental.assert_cardinality(num_batches)))
+
+
+def ready(dataset):
+    """Return `dataset` so that the next batch is made while the model works on this one."""
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread can hold up the end of an epoch for seconds
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
     return dataset.prefetch(2).with_options(options)
 
 
@@ -111,29 +122,36 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
 # Its encoder's final states start its decoder.
 
 
+def one_hot_lstm(units, **options):
+    """Return an LSTM layer that reads one-hot rows.
+
+    Such a row picks one row of the kernel. Keras's default (Glorot) makes it too small for the
+    LSTM to notice; with numbers of size 1 to 2, it learns many times faster.
+    """
+    normal = keras.initializers.RandomNormal(stddev=1.75)
+    return layers.LSTM(units, kernel_initializer=normal, **options)
+
+
 def build_training_model(num_english_characters, num_korean_characters, latent_dim):
     """Return the model that `fit` trains, from the inputs to the target of `one_hot_arrays`.
 
     Its output is the probability of each character: decoder_target_data as far as it can tell.
     """
-
-    def one_hot_lstm(units, **options):
-        # A one-hot row picks one row of the kernel. Keras's default (Glorot) makes it too small
-        # for the LSTM to notice; with numbers of size 1 to 2, it learns many times faster.
-        normal = keras.initializers.RandomNormal(stddev=1.75)
-        return layers.LSTM(units, kernel_initializer=normal, return_state=True, **options)
-
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
     # All-zero rows are masked: padding does not change the states.
     encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)
     # The encoder's outputs are discarded: only the final states of both directions go on.
-    encoder_lstm = layers.Bidirectional(one_hot_lstm(latent_dim), name="encoder_lstm")
+    encoder_lstm = layers.Bidirectional(
+        one_hot_lstm(latent_dim, return_state=True), name="encoder_lstm"
+    )
     _, forward_h, forward_c, backward_h, backward_c = encoder_lstm(encoder_rows)
     state_h = layers.Concatenate(name="state_h")([forward_h, backward_h])
     state_c = layers.Concatenate(name="state_c")([forward_c, backward_c])
 
     decoder_inputs = keras.Input((None, num_korean_characters), name="decoder_inputs")
-    decoder_lstm = one_hot_lstm(2 * latent_dim, return_sequences=True, name="decoder_lstm")
+    decoder_lstm = one_hot_lstm(
+        2 * latent_dim, return_sequences=True, return_state=True, name="decoder_lstm"
+    )
     # The decoder starts from the encoder's states. Its own states are for inference only.
     decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
     decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
@@ -219,15 +237,108 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
 
 
 # ================================================================================================
-# The lesson ends here. What follows is the plumbing: files, reports and the command line.
+# The lesson ends here. Two settings vary it: TOKEN = "word" and ARCHITECTURE = "same-length".
+# ================================================================================================
+# A sentence is a sequence of characters in the lesson. A list of words will do as well: where a
+# name above says "characters", read "words".
+
+
+def split_words(sentence):
+    """Return the list of words and punctuation marks of `sentence`; `join_words` is the inverse.
+
+    Don't, o'clock, 7:30 and a Korean word with its particles are one word each. Spaces around a
+    mark are part of it, so that none is lost: 'Yes, "I" do.' has the marks ', ', '"', '" ' and '.'.
+    """
+    return re.findall(r"\w+(?:(?:['-]|[.:,](?=\d))\w+)*| ?[^\w\s] ?", sentence)
+
+
+def join_words(words):
+    """Return the sentence of a list of `words` and marks; a space stands between two words."""
+    return re.sub(r"(?<=\w)\n(?=\w)", " ", "\n".join(words)).replace("\n", "").strip()
+
+
+# For each TOKEN: from a sentence to its sequence, the inverse, and what every table has.
+TOKENS = {"char": (str, "".join, []), "word": (split_words, join_words, [UNKNOWN])}
+
+
+def make_same_length_dataset(length, pairs, english_table, korean_table, batch_size, seed=None):
+    """Return a tf.data.Dataset of batches ((input_data,), target_data), shuffled if there is a seed.
+
+    The arrays are (batch, length, num_english_characters) and (batch, length,
+    num_korean_characters). The input ends in all-zero rows, the target in end characters: those
+    are part of what is learned, for only they tell where the translation ends. Here padding counts.
+    """
+    ids = []
+    for side, table, fill in (0, english_table, PADDING), (1, korean_table, korean_table[END]):
+        sentences = [to_ids(pair[side], table) for pair in pairs]
+        ids.append(pad_sequences(sentences, length, padding="post", value=fill))
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(ids))
+    if seed is not None:
+        dataset = dataset.shuffle(len(pairs), seed=seed)
+
+    def one_hot(english_ids, korean_ids):
+        input_data = tf.one_hot(english_ids, len(english_table))
+        return (input_data,), tf.one_hot(korean_ids, len(korean_table))
+
+    return ready(dataset.batch(batch_size).map(one_hot))
+
+
+def build_same_length_model(num_english_characters, num_korean_characters, latent_dim):
+    """Return the model of the trivial case, where both sides have one length, known beforehand.
+
+    It gives each position of the input the probabilities of the Korean character there: input and
+    output need the same length, so both are padded to one. In the general case a translation is as
+    long as it will be, known only when it ends: hence states between two networks, and a loop.
+    """
+    inputs = keras.Input((None, num_english_characters), name="inputs")
+    # All of the input is there from the start: each layer reads it in both directions.
+    lstm = one_hot_lstm(latent_dim, return_sequences=True)
+    outputs = layers.Bidirectional(lstm, name="lstm_1")(inputs)
+    lstm = layers.LSTM(latent_dim, return_sequences=True)
+    outputs = layers.Bidirectional(lstm, name="lstm_2")(outputs)
+    dense = layers.Dense(num_korean_characters, activation="softmax", name="dense")
+    return keras.Model([inputs], dense(outputs))
+
+
+def make_same_length_decoder(model, korean_table, length):
+    """Return a compiled function like that of `make_greedy_decoder`, but without its loop.
+
+    It raises ValueError for ids of more than `length` positions.
+    """
+    num_english_characters = model.input_shape[-1]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    def decode(english_ids):
+        missing = length - tf.shape(english_ids)[1]
+        english_ids = tf.pad(english_ids, [[0, 0], [0, missing]], constant_values=PADDING)
+        probabilities = model(tf.one_hot(english_ids, num_english_characters))
+        return tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+
+    return decode
+
+
+def choose_architecture(name, length):
+    """Return (make_dataset, build_model, make_decoder) of the ARCHITECTURE `name`.
+
+    `length` is that of the longest sentence, in characters.
+    """
+    make_fixed = functools.partial(make_same_length_dataset, length)
+    return {
+        "encoder-decoder": (make_dataset, build_training_model, make_greedy_decoder),
+        "same-length": (make_fixed, build_same_length_model, make_same_length_decoder),
+    }[name]
+
+
+# ================================================================================================
+# What follows is the plumbing: files, reports and the command line.
 # ================================================================================================
 import argparse
 import codecs
 import contextlib
 import csv
 import difflib
+import functools
 import hashlib
-import itertools
 import json
 import random
 import re
@@ -240,7 +351,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 1  # of the saved model: raised by whatever makes older files unreadable
+FORMAT = 2  # of the saved model: raised by whatever makes older files unreadable
 NOTES = "seq2seq_char.json"  # the member of the .keras file that holds all but the weights
 SIZE_LIMIT = 256 * 2**20  # bytes: the largest corpus that is read, unpacked
 SHOW_EVERY = 5  # epochs from one look at validation sentences to the next
@@ -271,18 +382,14 @@ def read_bytes(path):
     """
     try:
         with open(path, "rb") as file:
-            if file.read(4) == b"PK\x03\x04":
+            if file.peek(4).startswith(b"PK\x03\x04"):
                 archive = zipfile.ZipFile(file)
                 names = [name for name in archive.namelist() if name.endswith((".txt", ".tsv"))]
                 names = [name for name in names if not name.endswith("_about.txt")]
                 if len(names) != 1:
-                    raise UserError(f"{path}: has {len(names)} text files; it needs exactly one")
-                data = archive.open(names[0]).read(SIZE_LIMIT + 1)
-            else:
-                file.seek(0)
-                data = file.read(SIZE_LIMIT + 1)
-    except UserError:
-        raise
+                    raise ValueError(f"has {len(names)} text files; it needs exactly one")
+                file = archive.open(names[0])
+            data = file.read(SIZE_LIMIT + 1)
     except Exception as error:  # damaged archives raise errors of many kinds
         raise UserError(f"{path}: cannot be read ({error}); give another --data-path") from error
     if len(data) > SIZE_LIMIT:
@@ -321,24 +428,20 @@ def parse_pairs(text, num_pairs, max_length):
             break
         fields = line.split("\t")[:2]
         pair = tuple(map(clean, fields))
-        if not line.strip():
-            continue
-        elif len(fields) < 2:
-            reason = "without a tab"
-        elif re.search("[\x00-\x1f\x7f-\x84\x86-\x9f]", "".join(fields)):
-            reason = "with a control character"
-        elif not all(pair):
-            reason = "with an empty side"
-        elif re.search("[가-힣]", pair[0]) or not re.search("[가-힣]", pair[1]):
-            reason = "that are not English, tab, Korean"
-        elif max(map(len, pair)) > max_length:
-            reason = f"longer than {max_length} characters (MAX_LENGTH)"
-        elif pair in pairs:
-            reason = "that repeat another"
-        else:
+        faults = {
+            "without a tab": len(fields) < 2,
+            "with a control character": re.search("[\0-\x08\x0a-\x1f\x7f-\x84\x86-\x9f]", line),
+            "with an empty side": not all(pair),
+            "that are not English, tab, Korean": re.search("[가-힣]", pair[0])
+            or not re.search("[가-힣]", pair[-1]),
+            f"longer than {max_length} characters (MAX_LENGTH)": max(map(len, pair)) > max_length,
+            "that repeat another": pair in pairs,
+        }
+        fault = next((fault for fault, is_there in faults.items() if is_there), None)
+        if fault is None:
             pairs[pair] = number
-            continue
-        dropped.setdefault(reason, []).append(number)
+        elif line.strip():
+            dropped.setdefault(fault, []).append(number)
     return list(pairs), dropped
 
 
@@ -418,7 +521,8 @@ def load_notes(path):
             found = f"has format {notes['format']!r}, this script has {FORMAT}"
             raise UserError(f"{path}: {found}; train a new model")
         # No larger model is built than the file has numbers for.
-        if not 0 < notes["latent_dim"] <= os.path.getsize(path) ** 0.5:
+        units, rows = notes["settings"]["latent_dim"], sum(map(len, tables_of(notes)))
+        if not 0 < units * (units + rows) <= os.path.getsize(path):
             raise ValueError("latent_dim")
     except FileNotFoundError:
         raise UserError(f"{path}: no model yet; train one: python seq2seq_char.py") from None
@@ -430,22 +534,25 @@ def load_notes(path):
 
 
 def load_model(path):
-    """Return (model, English table, Korean table, notes) from the model file at `path`.
+    """Return (model, notes) from the model file at `path`.
 
     The model is built here and only numbers are read from the file: nothing that a stranger's
     file names is imported or run. Raises UserError if the file cannot be used.
     """
     notes = load_notes(path)
     try:
-        names = "english_characters", "korean_characters"
-        english_table, korean_table = (
-            {character: id for id, character in enumerate(notes[name])} for name in names
-        )
-        model = build_training_model(len(english_table), len(korean_table), notes["latent_dim"])
+        _, build_model, _ = choose_architecture(notes["settings"]["architecture"], notes["length"])
+        model = build_model(*map(len, tables_of(notes)), notes["settings"]["latent_dim"])
         model.load_weights(path)
     except Exception as error:  # of many kinds, as above
         raise UserError(f"{path}: is not a model of this script ({error!r})") from error
-    return model, english_table, korean_table, notes
+    return model, notes
+
+
+def tables_of(notes):
+    """Return (English table, Korean table) of the notes of a model."""
+    names = "english_characters", "korean_characters"
+    return tuple({character: id for id, character in enumerate(notes[name])} for name in names)
 
 
 # -------------------------------------- Figures and reports --------------------------------------
@@ -473,21 +580,34 @@ def exact_metrics():
     return [loss, MeanPerCharacter(keras.metrics.categorical_accuracy, "accuracy")]
 
 
-def translate(sentences, greedy_decode, english_table, korean_table, batch_size=256):
-    """Return the Korean translations of a list of English `sentences`, "" where none is known.
+def make_translator(model, notes):
+    """Return the function translate(sentences, batch_size=256), from list of English to of Korean.
 
-    Sentences of like length share a batch: it ends as soon as all of its sentences have.
+    A sentence without a known character gives "". What is longer than any sentence of the corpus
+    is cut or, by a same-length model, refused: the function raises UserError.
     """
-    english_ids = [to_ids(sentence, english_table) for sentence in sentences]
-    translations = [""] * len(sentences)
-    order = sorted((len(ids), place) for place, ids in enumerate(english_ids) if ids)
-    for start in range(0, len(order), batch_size):
-        places = [place for _, place in order[start : start + batch_size]]
-        batch = tf.ragged.constant([english_ids[place] for place in places], tf.int32)
-        korean_ids = greedy_decode(batch.to_tensor(PADDING)).numpy()
-        for place, ids in zip(places, korean_ids):
-            translations[place] = to_text(ids, korean_table)
-    return translations
+    split, join, _ = TOKENS[notes["settings"]["token"]]
+    architecture, length = notes["settings"]["architecture"], notes["length"]
+    english_table, korean_table = tables_of(notes)
+    decode = choose_architecture(architecture, length)[2](model, korean_table, length)
+
+    def translate(sentences, batch_size=256):
+        english_ids = [to_ids(split(sentence), english_table) for sentence in sentences]
+        translations = [""] * len(sentences)
+        # Sentences of like length share a batch: it ends as soon as all of its sentences have.
+        order = sorted((len(ids), place) for place, ids in enumerate(english_ids) if ids)
+        if architecture == "same-length" and order and order[-1][0] > length:
+            what = f"{sentences[order[-1][1]][:40]!r} ...: has {order[-1][0]} characters"
+            raise UserError(f"{what}; this same-length model was built for {length}; shorten it")
+        for start in range(0, len(order), batch_size):
+            places = [place for _, place in order[start : start + batch_size]]
+            batch = [english_ids[place][:length] for place in places]
+            korean_ids = decode(pad_sequences(batch, padding="post", value=PADDING)).numpy()
+            for place, ids in zip(places, korean_ids):
+                translations[place] = join(to_characters(ids, korean_table))
+        return translations
+
+    return translate
 
 
 def columns(text):
@@ -500,21 +620,18 @@ def pad(text, width):
     return text + " " * (width - columns(text))
 
 
-def show_arrays(pair, english_table, korean_table):
-    """Print one pair as the model meets it, read back from its three one-hot arrays."""
-    english_ids = to_ids(pair[0], english_table)
-    korean_ids = to_ids(START + pair[1] + END, korean_table)
-    sizes = len(english_table), len(korean_table)
-    (encoder_input, decoder_input), target = one_hot_arrays([english_ids], [korean_ids], *sizes)
-    for name, array, table in [
-        ("encoder_input_data", encoder_input, english_table),
-        ("decoder_input_data", decoder_input, korean_table),
-        ("decoder_target_data", target, korean_table),
-    ]:
-        characters = [list(table)[id] for id in tf.argmax(array[0], axis=-1).numpy()]
-        cells = [{START: "^", END: "$", " ": "_"}.get(cell, cell) for cell in characters]
+def show_arrays(dataset, english_table, korean_table):
+    """Print the first pair of `dataset` as the model meets it, read back from its arrays."""
+    inputs, target = next(iter(dataset))
+    names = ["encoder_input_data", "decoder_input_data", "decoder_target_data"]
+    if len(inputs) == 1:
+        names = ["input_data", "target_data"]
+    for name, array in zip(names, (*inputs, target)):
+        characters = list(english_table if array is inputs[0] else korean_table)
+        cells = [characters[row.argmax()] if row.any() else "0" for row in array[0].numpy()]
+        cells = [{START: "^", END: "$"}.get(cell, cell.replace(" ", "_")) for cell in cells]
         print(f"{name:20} {array.shape!s:14} {' '.join(pad(cell, 2) for cell in cells)}")
-    print("Each character is a one-hot row: _ is a space, ^ the start, $ the end character.\n")
+    print("Each is a one-hot row: _ is a space, ^ the start, $ the end, 0 a row of padding.\n")
 
 
 def show_translations(rows):
@@ -540,16 +657,16 @@ def score(outputs, references):
     return exact, error_rate, [reference for _, reference in closest]
 
 
-def report(name, pairs, translate_all):
+def report(name, pairs, translate):
     """Print samples of a split and return its line of the table of figures.
 
-    `translate_all` takes a list of English sentences and returns their translations.
+    `translate` takes a list of English sentences and returns their translations.
     """
     references = {}
     for english, korean in pairs:
         references.setdefault(english, []).append(korean)
     sentences = random.Random(0).sample(list(references), min(len(references), REPORT_LIMIT))
-    outputs = translate_all(sentences)
+    outputs = translate(sentences)
     exact, error_rate, closest = score(outputs, [references[english] for english in sentences])
     print(f"\nSome {name} sentences: English, output, = if exact, reference")
     show_translations(list(zip(sentences, outputs, closest))[:10])
@@ -560,6 +677,35 @@ def report(name, pairs, translate_all):
 # ------------------------------------------ Training ------------------------------------------
 
 
+def vectorize(settings, splits):
+    """Return (training pairs, validation pairs, notes): for `make_dataset` and for `save_model`.
+
+    `splits` are the training and validation pairs of text. Prints what validation has to say that
+    training never saw.
+    """
+    split, _, special = TOKENS[settings.token]
+    training, validation = [[tuple(map(split, pair)) for pair in pairs] for pairs in splits]
+    tables = [build_table([special, *(pair[0] for pair in training)])]
+    tables += [build_table([special, [START, END], *(pair[1] for pair in training)])]
+    for side, table in enumerate(tables):
+        sequence = [character for pair in validation for character in pair[side]]
+        unknown = sum(character not in table for character in sequence)
+        print(
+            f"{('English', 'Korean')[side]}: {len(table):,} different {settings.token}s;"
+            f" {unknown:,} of {len(sequence):,} in validation sentences are not among them"
+        )
+    notes = {
+        "format": FORMAT,
+        "english_characters": list(tables[0]),
+        "korean_characters": list(tables[1]),
+        "length": max(len(side) for pair in training + validation for side in pair) + 1,
+        "settings": {n: getattr(settings, n) for n in hyperparameters() if not n.endswith("_path")},
+        "data": hashlib.sha256(repr(splits).encode()).hexdigest(),
+        "history": [],
+    }
+    return training, validation, notes
+
+
 def train(settings):
     """Train as `settings` say; save the model and its history; print the report."""
     model_path = Path(settings.model_path)
@@ -567,42 +713,28 @@ def train(settings):
     checkpoint_path = model_path.with_name("checkpoint-" + model_path.name)
     pairs = read_pairs(settings.data_path, settings.num_pairs, settings.max_length)
     splits = split_pairs(pairs, settings.validation_fraction, settings.seed)
-    training_pairs, validation_pairs = splits
-    print(f"{len(training_pairs):,} training and {len(validation_pairs):,} validation pairs")
+    print("{:,} training and {:,} validation pairs".format(*map(len, splits)))
+    training, validation, notes = vectorize(settings, splits)
+    tables = tables_of(notes)
 
     keras.utils.set_random_seed(settings.seed)
-    english_table = build_table(english for english, _ in training_pairs)
-    korean_table = build_table([START, END, *(korean for _, korean in training_pairs)])
-    tables = english_table, korean_table
-    show_arrays(training_pairs[len(training_pairs) // 4], *tables)
-    training_data = make_dataset(training_pairs, *tables, settings.batch_size, settings.seed)
-    validation_data = make_dataset(validation_pairs, *tables, settings.batch_size)
-    model = build_training_model(len(english_table), len(korean_table), settings.latent_dim)
+    architecture = choose_architecture(settings.architecture, notes["length"])
+    make_dataset, build_model, _ = architecture
+    show_arrays(make_dataset(training[len(training) // 4 :][:1], *tables, 1), *tables)
+    training_data = make_dataset(training, *tables, settings.batch_size, settings.seed)
+    validation_data = make_dataset(validation, *tables, settings.batch_size)
+    model = build_model(*map(len, tables), settings.latent_dim)
     compile_model(model, settings.learning_rate, settings.epochs * len(training_data))
-    notes = {
-        "format": FORMAT,
-        "english_characters": list(english_table),
-        "korean_characters": list(korean_table),
-        "latent_dim": settings.latent_dim,
-        "max_english_length": max(len(english) for english, _ in training_pairs),
-        "max_korean_length": max(len(korean + END) for _, korean in training_pairs),
-        "settings": {n: getattr(settings, n) for n in hyperparameters() if not n.endswith("_path")},
-        "data": hashlib.sha256(repr(splits).encode()).hexdigest(),
-        "history": [],
-    }
     if checkpoint_path.exists():
         resume(model, notes, checkpoint_path, settings.fresh)
-    greedy_decode = make_greedy_decoder(model, korean_table, notes["max_korean_length"])
-
-    def translate_all(sentences):
-        return translate(sentences, greedy_decode, *tables)
+    translate = make_translator(model, notes)
 
     def after_epoch(epoch, logs):
         notes["history"].append({"epoch": epoch + 1, **logs})
         save_model(model, notes, checkpoint_path)
         if (epoch + 1) % SHOW_EVERY == 0 and epoch + 1 < settings.epochs:
-            shown = validation_pairs[:: len(validation_pairs) // 3 + 1]
-            outputs = translate_all([english for english, _ in shown])
+            shown = splits[1][:: len(splits[1]) // 3 + 1]
+            outputs = translate([english for english, _ in shown])
             print(f"\nValidation sentences after epoch {epoch + 1}: English, output, reference")
             show_translations([(pair[0], out, pair[1]) for pair, out in zip(shown, outputs)])
 
@@ -631,8 +763,7 @@ def train(settings):
         writer.writeheader()
         writer.writerows(notes["history"])
     checkpoint_path.unlink(missing_ok=True)
-    lines = [report("validation", validation_pairs, translate_all)]
-    lines.append(report("training", training_pairs, translate_all))
+    lines = [report("validation", splits[1], translate), report("training", splits[0], translate)]
     print("\nsplit      sentences decoded  exact match  character error rate", *lines, sep="\n")
     print(f'\nSaved in {model_path}. Now: python seq2seq_char.py translate "I am busy."')
 
@@ -654,17 +785,14 @@ def resume(model, notes, checkpoint_path, fresh):
         saved = load_notes(checkpoint_path)
         new = {**notes["settings"], "the data": notes["data"], "--fresh": fresh}
         old = {**saved["settings"], "the data": saved["data"], "--fresh": False}
-        changed = [name for name in new if new[name] != old.get(name)]
-        if not changed:
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(checkpoint_path)
-            notes["history"] = saved["history"]
-            print(f"Going on with an interrupted run, after epoch {len(saved['history'])}.\n")
-            return
-        reason = "changed: " + ", ".join(changed)
-    except Exception as error:  # a damaged checkpoint must not stop a new run
-        reason = str(error)
-    print(f"Not going on with the interrupted run in {checkpoint_path} ({reason}).\n")
+        if changed := [name for name in new if new[name] != old.get(name)]:
+            raise ValueError("changed: " + ", ".join(changed))
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(checkpoint_path)
+        notes["history"] = saved["history"]
+        print(f"Going on with an interrupted run, after epoch {len(saved['history'])}.\n")
+    except Exception as error:  # not even a damaged checkpoint may stop a new run
+        print(f"Not going on with the interrupted run in {checkpoint_path} ({error}).\n")
 
 
 # ----------------------------------------- Command line -----------------------------------------
@@ -672,24 +800,28 @@ def resume(model, notes, checkpoint_path, fresh):
 
 def translate_command(settings):
     """Print the translations of the sentences of the command line or of standard input."""
-    model, english_table, korean_table, notes = load_model(Path(settings.model_path))
-    greedy_decode = make_greedy_decoder(model, korean_table, notes["max_korean_length"])
+    model, notes = load_model(Path(settings.model_path))
+    translate = make_translator(model, notes)
+    split, _, special = TOKENS[notes["settings"]["token"]]
+    known, length = tables_of(notes)[0].keys(), notes["length"]
     # Bytes either way: the locale may have had another idea of the arguments.
     source = map(os.fsencode, settings.sentences) if settings.sentences else sys.stdin.buffer
-    lines = (line.decode("utf-8", errors="replace") for line in source)
+    lines = (clean(line.decode("utf-8", errors="replace")) for line in source)
     batch_size = 1 if sys.stdin.isatty() else 1024  # at a terminal, each line is answered at once
-    unknown, longest, num_cut = set(), notes["max_english_length"], 0
-    while batch := [clean(line) for line in itertools.islice(lines, batch_size)]:
-        unknown.update(*batch)
-        unknown -= english_table.keys()
-        num_cut += sum(len(line) > longest for line in batch)
-        batch = [line[:longest] for line in batch]
-        print(*translate(batch, greedy_decode, english_table, korean_table), sep="\n", flush=True)
+    unknown, num_cut = set(), 0
+    while batch := list(itertools.islice(lines, batch_size)):
+        sequences = list(map(split, batch))
+        unknown = unknown.union(*sequences) - known
+        num_cut += sum(len(sequence) > length for sequence in sequences)
+        print(*translate(batch), sep="\n", flush=True)
+    kind = notes["settings"]["token"] + "s"
     if unknown:
         some = " ".join(sorted(unknown)[:40]) + " ..." * (len(unknown) > 40)
-        print(f"warning: left out, for training never saw them: {some!r}", file=sys.stderr)
+        what = f"{len(unknown):,} {kind} that training never saw"
+        done = "taken for one unknown word" if special else "left out"
+        print(f"warning: {what}, {done}: {some!r}", file=sys.stderr)
     if num_cut:
-        what = f"{num_cut:,} sentences to their first {longest} characters, the most in training"
+        what = f"{num_cut:,} sentences to their first {length} {kind}, the most in the corpus"
         print(f"warning: cut {what}", file=sys.stderr)
 
 
@@ -701,18 +833,20 @@ def hyperparameters():
 
 
 def checked(name, value, comment):
-    """Return `value` in the type and range that ends `comment`: "; 1 to 10", or any text.
+    """Return `value` in the type and range that ends `comment`: "; 1 to 10", "; a or b", or any.
 
     Raises UserError if it is not.
     """
-    limits = re.search(r"; (\S+) to (\S+)$", comment)
-    if not limits:
+    low, kind, high = re.search(r"(?:; (\S+) (to|or) (\S+))?$", comment).groups()
+    if kind is None or (kind == "or" and value in (low, high)):
         return str(value)
-    number, kind = (float, "a number") if "." in limits[2] else (int, "a whole number")
+    if kind == "or":
+        raise UserError(f"{name.upper()} = {value}: must be {low} or {high}")
+    number, kind = (float, "a number") if "." in high else (int, "a whole number")
     with contextlib.suppress(ValueError):
-        if number(limits[1]) <= number(str(value)) <= number(limits[2]):
+        if number(low) <= number(str(value)) <= number(high):
             return number(str(value))
-    raise UserError(f"{name.upper()} = {value}: must be {kind} from {limits[1]} to {limits[2]}")
+    raise UserError(f"{name.upper()} = {value}: must be {kind} from {low} to {high}")
 
 
 class ArgumentParser(argparse.ArgumentParser):
