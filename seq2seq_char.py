@@ -240,8 +240,11 @@ def join_words(words):
     return re.sub(r"(?<=\w)\n(?=\w)", " ", "\n".join(words)).replace("\n", "").strip()
 
 
-# For each TOKEN: from a sentence to its sequence, the inverse, and what every table has.
-TOKENS = {"char": (str, "".join, []), "word": (split_words, join_words, [UNKNOWN])}
+# For each TOKEN: from a sentence to its sequence, the inverse, what every table has, the plural.
+TOKENS = {
+    "char": (str, "".join, [], "characters"),
+    "word": (split_words, join_words, [UNKNOWN], "words"),
+}
 
 
 def make_same_length_dataset(length, pairs, english_table, korean_table, batch_size, seed=None):
@@ -533,8 +536,13 @@ def load_model(path):
     """
     notes = load_notes(path)
     try:
+        english_table, korean_table = tables_of(notes)
+        has_ends = {START, END} <= korean_table.keys()
+        "".join([*english_table, *korean_table])  # raises TypeError for what is no text
+        if not (notes["settings"]["token"] in TOKENS and has_ends and 0 < notes["length"] < 9999):
+            raise ValueError("token, tables or length")
         _, build_model, _ = choose_architecture(notes["settings"]["architecture"], notes["length"])
-        model = build_model(*map(len, tables_of(notes)), notes["settings"]["latent_dim"])
+        model = build_model(len(english_table), len(korean_table), notes["settings"]["latent_dim"])
         model.load_weights(path)
     except Exception as error:  # of many kinds, as above
         raise UserError(f"{path}: is not a model of this script ({error!r})") from error
@@ -601,7 +609,7 @@ def make_translator(model, notes):
     A sentence without a known character gives "". What is longer than any sentence of the corpus
     is cut or, by a same-length model, refused: the function raises UserError.
     """
-    split, join, _ = TOKENS[notes["settings"]["token"]]
+    split, join, _, plural = TOKENS[notes["settings"]["token"]]
     architecture, length = notes["settings"]["architecture"], notes["length"]
     english_table, korean_table = tables_of(notes)
     decode = choose_architecture(architecture, length)[2](model, korean_table, length)
@@ -612,7 +620,7 @@ def make_translator(model, notes):
         # Sentences of like length share a batch: it ends as soon as all of its sentences have.
         order = sorted((len(ids), place) for place, ids in enumerate(english_ids) if ids)
         if architecture == "same-length" and order and order[-1][0] > length:
-            what = f"{sentences[order[-1][1]][:40]!r} ...: has {order[-1][0]} characters"
+            what = f"{sentences[order[-1][1]][:40]!r} ...: has {order[-1][0]} {plural}"
             raise UserError(f"{what}; this same-length model was built for {length}; shorten it")
         for start in range(0, len(order), batch_size):
             places = [place for _, place in order[start : start + batch_size]]
@@ -700,7 +708,7 @@ def vectorize(settings, splits):
     `splits` are the training and validation pairs of text. Prints what validation has to say that
     training never saw.
     """
-    split, _, special = TOKENS[settings.token]
+    split, _, special, plural = TOKENS[settings.token]
     training, validation = [[tuple(map(split, pair)) for pair in pairs] for pairs in splits]
     tables = [build_table([special, *(pair[0] for pair in training)])]
     tables += [build_table([special, [START, END], *(pair[1] for pair in training)])]
@@ -708,7 +716,7 @@ def vectorize(settings, splits):
         sequence = [character for pair in validation for character in pair[side]]
         unknown = sum(character not in table for character in sequence)
         print(
-            f"{('English', 'Korean')[side]}: {len(table):,} different {settings.token}s;"
+            f"{('English', 'Korean')[side]}: {len(table):,} different {plural};"
             f" {unknown:,} of {len(sequence):,} in validation sentences are not among them"
         )
     # Sentences of which nothing is known are left out: a mask must not hide a whole sentence.
@@ -820,8 +828,8 @@ def translate_command(settings):
     """Print the translations of the sentences of the command line or of standard input."""
     model, notes = load_model(Path(settings.model_path))
     translate = make_translator(model, notes)
-    split, _, special = TOKENS[notes["settings"]["token"]]
-    known, length = tables_of(notes)[0].keys(), notes["length"]
+    split, _, special, plural = TOKENS[notes["settings"]["token"]]
+    (table, _), length = tables_of(notes), notes["length"]
     # Bytes either way: the locale may have had another idea of the arguments.
     source = map(os.fsencode, settings.sentences) if settings.sentences else sys.stdin.buffer
     lines = (clean(line.decode("utf-8", errors="replace")) for line in source)
@@ -829,17 +837,16 @@ def translate_command(settings):
     unknown, num_cut = set(), 0
     while batch := list(itertools.islice(lines, batch_size)):
         sequences = list(map(split, batch))
-        unknown = unknown.union(*sequences) - known
-        num_cut += sum(len(sequence) > length for sequence in sequences)
+        unknown = unknown.union(*sequences) - table.keys()
+        num_cut += sum(len(to_ids(sequence, table)) > length for sequence in sequences)
         print(*translate(batch), sep="\n", flush=True)
-    kind = notes["settings"]["token"] + "s"
     if unknown:
         some = " ".join(sorted(unknown)[:40]) + " ..." * (len(unknown) > 40)
-        what = f"{len(unknown):,} {kind} that training never saw"
+        what = f"{len(unknown):,} {plural} that training never saw"
         done = "taken for one unknown word" if special else "left out"
         print(f"warning: {what}, {done}: {some!r}", file=sys.stderr)
     if num_cut:
-        what = f"{num_cut:,} sentences to their first {length} {kind}, the most in the corpus"
+        what = f"{num_cut:,} sentences to their first {length} {plural}, the most in the corpus"
         print(f"warning: cut {what}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import KOR_ENG, ROOT, TINY, bundled_pairs, call, run, write_pairs
+from conftest import EPOCHS, KOR_ENG, ROOT, TINY, bundled_pairs, call, run, write_pairs
 
 import seq2seq_char as script
 
@@ -47,7 +47,7 @@ def test_the_report_shows_arrays_samples_and_figures_validation_first(trained):
 def test_history_is_written_beside_the_model(trained):
     with open(trained.path.parent / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 61))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, EPOCHS + 1))
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 5
     names = sorted(file.name for file in trained.path.parent.iterdir())
     assert names == ["history.csv", trained.path.name]
@@ -109,7 +109,7 @@ def test_the_model_is_one_file_with_weights_tables_and_settings(trained):
         notes = json.loads(archive.read(script.NOTES))
     assert notes["english_characters"] == list(trained.tables[0])
     assert notes["korean_characters"][:2] == [script.START, script.END]
-    assert notes["settings"]["epochs"] == 60
+    assert notes["settings"]["epochs"] == EPOCHS
     # Without the optimizer's state: four bytes a weight, and a little.
     assert trained.path.stat().st_size < 4.3 * trained.model.count_params() + 100_000
 
@@ -166,12 +166,14 @@ def test_unknown_characters_are_named_once_and_left_out(trained, monkeypatch):
 
 
 def test_a_long_line_is_cut_with_a_warning(trained, monkeypatch):
-    longest = trained.notes["max_english_length"]
-    sentence = max((english for english, _ in trained.training), key=len)
-    assert len(sentence) == longest
-    result = translate_stdin(trained, (sentence + "x" * 10_000).encode(), monkeypatch)
-    assert result.out.splitlines() == trained.translate([sentence])
-    assert f"cut 1 sentences to their first {longest} characters" in result.err
+    longest = trained.notes["length"]
+    sentence = max((english for english, _ in trained.pairs), key=len)
+    assert len(sentence) == longest - 1
+    line = sentence + "x" * 10_000
+    result = translate_stdin(trained, line.encode(), monkeypatch)
+    assert result.out.splitlines() == trained.translate([line[:longest]])
+    cut = f"cut 1 sentences to their first {longest} characters, the most in the corpus"
+    assert result.err == f"warning: {cut}\n"
 
 
 def test_a_hundred_thousand_lines_are_streamed(trained, monkeypatch):
@@ -267,8 +269,8 @@ def test_every_hyperparameter_is_a_flag_with_its_comment_in_the_help(capsys):
         script.main(["--help"])
     assert stop.value.code == 0
     help = " ".join(capsys.readouterr().out.split())
-    names = """DATA_PATH MODEL_PATH NUM_PAIRS MAX_LENGTH VALIDATION_FRACTION BATCH_SIZE EPOCHS
-    LATENT_DIM LEARNING_RATE SEED""".split()
+    names = """DATA_PATH MODEL_PATH TOKEN ARCHITECTURE NUM_PAIRS MAX_LENGTH VALIDATION_FRACTION
+    BATCH_SIZE EPOCHS LATENT_DIM LEARNING_RATE SEED""".split()
     assert set(names) <= {name.upper() for name in script.hyperparameters()}
     for name, comment in script.hyperparameters().items():
         assert f"--{name.replace('_', '-')} {comment} (now " in help

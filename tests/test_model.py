@@ -4,12 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import EPOCHS
 
 import seq2seq_char as script
-
-
-def dataset_of(trained, pairs, batch_size=16):
-    return script.make_dataset(pairs, *trained.tables, batch_size)
 
 
 def test_the_architecture_is_that_of_the_lesson(trained):
@@ -36,7 +33,7 @@ def test_the_architecture_is_that_of_the_lesson(trained):
     wanted = [model.get_layer(name).output for name in ("decoder_inputs", "state_h", "state_c")]
     assert fed == {id(tensor) for tensor in wanted} and id(outputs) not in fed
     # One-hot rows go straight into the kernels.
-    latent_dim = trained.notes["latent_dim"]
+    latent_dim = trained.notes["settings"]["latent_dim"]
     assert reader.cell.kernel.shape == (num_english, 4 * latent_dim)
     assert decoder.cell.kernel.shape == (num_korean, 8 * latent_dim)
 
@@ -50,7 +47,7 @@ def test_the_inference_models_are_separate_and_share_the_weights(trained):
 
 
 def test_stepping_the_decoder_model_gives_the_outputs_of_the_training_model(trained):
-    (encoder_input, decoder_input), target = next(iter(dataset_of(trained, trained.training)))
+    (encoder_input, decoder_input), target = next(iter(trained.dataset(trained.training, 16)))
     expected = trained.model([encoder_input, decoder_input]).numpy()
     encoder_model, decoder_model = script.build_inference_models(trained.model)
     states = encoder_model(encoder_input)
@@ -62,7 +59,7 @@ def test_stepping_the_decoder_model_gives_the_outputs_of_the_training_model(trai
 
 
 def test_padding_changes_no_state_output_or_loss(trained):
-    (encoder_input, decoder_input), target = next(iter(dataset_of(trained, trained.training)))
+    (encoder_input, decoder_input), target = next(iter(trained.dataset(trained.training, 16)))
 
     def more(array):
         return tf.pad(array, [[0, 0], [0, 7], [0, 0]])
@@ -80,11 +77,11 @@ def test_padding_changes_no_state_output_or_loss(trained):
 
 @pytest.mark.parametrize("split", ["training", "validation"])
 def test_loss_and_accuracy_are_exact_means_over_real_characters(trained, split):
-    model = script.build_training_model(*map(len, trained.tables), trained.notes["latent_dim"])
+    model = trained.build()
     model.set_weights(trained.model.get_weights())
     script.compile_model(model, 0.01, 100)
     # Batches of 7 leave a last batch that is smaller: an average of batches would be wrong.
-    dataset = dataset_of(trained, getattr(trained, split), batch_size=7)
+    dataset = trained.dataset(getattr(trained, split), batch_size=7)
     shown = model.evaluate(dataset, verbose=0, return_dict=True)
     losses, hits = [], []
     for inputs, target in dataset:
@@ -100,12 +97,12 @@ def test_loss_and_accuracy_are_exact_means_over_real_characters(trained, split):
 def test_fit_and_evaluate_show_the_exact_loss_under_its_name(trained):
     header, *rows = (trained.path.parent / "history.csv").read_text().splitlines()
     assert {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"} <= set(header.split(","))
-    assert len(rows) == 60
+    assert len(rows) == EPOCHS
     last = dict(zip(header.split(","), rows[-1].split(",")))
-    model = script.build_training_model(*map(len, trained.tables), trained.notes["latent_dim"])
+    model = trained.build()
     model.set_weights(trained.model.get_weights())
     script.compile_model(model, 0.01, 100)
-    shown = model.evaluate(dataset_of(trained, trained.validation, 8), verbose=0, return_dict=True)
+    shown = model.evaluate(trained.dataset(trained.validation, 8), verbose=0, return_dict=True)
     assert float(last["val_loss"]) == pytest.approx(shown["loss"], rel=1e-4)
     assert float(last["val_accuracy"]) == pytest.approx(shown["accuracy"], rel=1e-4)
 

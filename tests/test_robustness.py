@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, TINY, call, run, write_pairs
+from conftest import ROOT, TINY, call, interrupt, run, write_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,27 +29,6 @@ def job(trained, tmp_path):
     """The arguments of a short training job, and the path of its model."""
     path = tmp_path / "runs" / "model.keras"
     return ["--data-path", trained.corpus, "--model-path", path, "--epochs", "6", *TINY], path
-
-
-def interrupt(job, monkeypatch, after, signal_number=signal.SIGINT):
-    """Run `job` and send the signal to this process once `after` epochs are saved."""
-    saved = []
-    save_model = script.save_model
-
-    def save_and_interrupt(*arguments):
-        save_model(*arguments)
-        saved.append(1)
-        if len(saved) == after:
-            signal.raise_signal(signal_number)
-
-    # A process started in the background of a shell ignores SIGINT; this one must not.
-    before = signal.signal(signal_number, signal.default_int_handler)
-    with monkeypatch.context() as patch:
-        patch.setattr(script, "save_model", save_and_interrupt)
-        try:
-            return call(*job[0])
-        finally:
-            signal.signal(signal_number, before)
 
 
 def history(path):
@@ -65,7 +44,7 @@ def names(path):
 
 def test_ctrl_c_ends_in_one_line_and_the_same_command_goes_on(job, monkeypatch, trained):
     arguments, path = job
-    result = interrupt(job, monkeypatch, after=4)
+    result = interrupt(arguments, monkeypatch, after=4)
     assert result.status == 130
     assert result.err.strip() == "4 of 6 epochs are done; the same command goes on from there"
     assert names(path) == ["checkpoint-model.keras"]
@@ -82,7 +61,7 @@ def test_the_optimizer_goes_on_where_it_was(job, monkeypatch, trained):
     arguments, path = job
     assert call(*arguments).status == 0
     through = float(history(path)[-1].split(",")[2])
-    interrupt(job, monkeypatch, after=3)
+    interrupt(arguments, monkeypatch, after=3)
     checkpoint = path.with_name("checkpoint-model.keras")
     model = script.load_model(checkpoint)[0]
     script.compile_model(model, 0.01, 100)
@@ -100,7 +79,7 @@ def test_the_model_of_an_earlier_run_is_not_touched_before_the_end(job, monkeypa
     assert call(*arguments).status == 0
     before = path.read_bytes()
     again = [*arguments, "--seed", "2"]
-    assert interrupt((again, path), monkeypatch, after=3).status == 130
+    assert interrupt(again, monkeypatch, after=3).status == 130
     assert path.read_bytes() == before
     assert call(*again).status == 0
     assert path.read_bytes() != before
@@ -122,7 +101,7 @@ def test_a_run_that_is_not_the_same_starts_anew_and_says_why(
     arguments, path = job
     corpus = write_pairs(path.parent.parent / "own.tsv", trained.pairs)
     arguments[1] = corpus
-    assert interrupt(job, monkeypatch, after=2).status == 130
+    assert interrupt(arguments, monkeypatch, after=2).status == 130
     if more == "data":
         write_pairs(corpus, trained.pairs[1:])
     elif more == "damage":
@@ -293,20 +272,49 @@ def with_notes(trained, path, change):
             target.writestr(name, data)
 
 
+def without(mark):
+    """Return a function that puts another character in the place of START or END."""
+    return lambda notes: {
+        **notes,
+        "korean_characters": ["x" if c == mark else c for c in notes["korean_characters"]],
+    }
+
+
+def setting(name, value):
+    """Return a function that changes one setting in the notes of a model."""
+    return lambda notes: {**notes, "settings": {**notes["settings"], name: value}}
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda notes: {**notes, "format": 99}, "has format 99, this script has 1; train a new"),
+        (lambda notes: {**notes, "format": 99}, "has format 99, this script has 2; train a new"),
+        (lambda notes: {**notes, "format": 1}, "has format 1, this script has 2; train a new"),
         (lambda notes: {**notes, "format": None}, "has format None"),
-        (lambda notes: {**notes, "latent_dim": 10**6}, "damaged or not"),
-        (lambda notes: {**notes, "latent_dim": -5}, "damaged or not"),
-        (lambda notes: {**notes, "latent_dim": "64"}, "damaged or not"),
-        (lambda notes: {**notes, "latent_dim": 63}, "is not a model"),
+        (setting("latent_dim", 10**6), "damaged or not"),
+        (setting("latent_dim", -5), "damaged or not"),
+        (setting("latent_dim", "64"), "damaged or not"),
+        (setting("latent_dim", 63), "is not a model"),
         (lambda notes: {**notes, "korean_characters": "ab"}, "is not a model"),
-        (lambda notes: {**notes, "english_characters": None}, "is not a model"),
-        (lambda notes: {"format": 1}, "damaged or not"),
+        (lambda notes: {**notes, "english_characters": None}, "damaged or not"),
+        (lambda notes: {**notes, "settings": None}, "damaged or not"),
+        (lambda notes: {"format": 2}, "damaged or not"),
         (lambda notes: [], "damaged or not"),
+        (setting("architecture", "wrong"), "is not a model"),
+        (setting("architecture", "same-length"), "is not a model"),
+        (setting("token", "wrong"), "not a model of this script"),
+        (setting("token", None), "not a model of this script"),
+        (lambda notes: {**notes, "korean_characters": list(range(99))}, "is not a model"),
+        (without(script.START), "not a model of this script"),
+        (without(script.END), "not a model of this script"),
+        (lambda notes: {**notes, "length": "25"}, "not a model of this script"),
+        (lambda notes: {**notes, "length": -5}, "not a model of this script"),
+        (lambda notes: {**notes, "length": 10**12}, "not a model of this script"),
     ],
+    ids="""format-99 format-1 no-format huge-size negative-size size-as-text other-size too-few
+    no-characters no-settings only-format a-list other-architecture known-architecture other-token
+    no-token numbers-as-characters no-start no-end length-as-text negative-length huge-length
+    """.split(),
 )
 def test_notes_that_do_not_fit_are_refused(trained, tmp_path, change, message):
     path = tmp_path / "model.keras"
