@@ -143,8 +143,7 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
 
 def cross_entropy(target, probabilities):
     """Return the loss of a batch, a scalar in nats per character, from two arrays of one shape."""
-    # Label smoothing: a tenth of each target is spread over all characters, so that the network
-    # is not too sure of itself. Sentences that it has never seen come out better.
+    # A tenth of each target goes to all characters alike: new sentences come out better for it.
     losses = keras.losses.categorical_crossentropy(target, probabilities, label_smoothing=0.1)
     is_real = tf.reduce_sum(target, axis=-1)  # 1 for a character, 0 for padding: it does not count
     return tf.reduce_sum(losses * is_real) / tf.reduce_sum(is_real)
@@ -289,7 +288,7 @@ def build_same_length_model(num_english_characters, num_korean_characters, laten
 def make_same_length_decoder(model, korean_table, length):
     """Return a compiled function like that of `make_greedy_decoder`, but without its loop.
 
-    It raises ValueError for ids of more than `length` positions.
+    It raises tf.errors.InvalidArgumentError for ids of more than `length` positions.
     """
     num_english_characters = model.input_shape[-1]
 
@@ -417,7 +416,9 @@ def parse_pairs(text, num_pairs, max_length):
         pair = tuple(map(clean, fields))
         faults = {
             "without a tab": len(fields) < 2,
-            "with a control character": re.search("[\0-\x08\x0a-\x1f\x7f-\x84\x86-\x9f]", line),
+            "with a control character": re.search(
+                "[\0-\x08\x0a-\x1f\x7f-\x84\x86-\x9f\ufffd]", line
+            ),
             "with an empty side": not all(pair),
             "that are not English, tab, Korean": re.search("[가-힣]", pair[0])
             or not re.search("[가-힣]", pair[-1]),

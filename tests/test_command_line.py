@@ -169,7 +169,7 @@ def test_a_long_line_is_cut_with_a_warning(trained, monkeypatch):
     longest = trained.notes["length"]
     sentence = max((english for english, _ in trained.pairs), key=len)
     assert len(sentence) == longest - 1
-    line = sentence + "x" * 10_000
+    line = sentence + "a" * 10_000
     result = translate_stdin(trained, line.encode(), monkeypatch)
     assert result.out.splitlines() == trained.translate([line[:longest]])
     cut = f"cut 1 sentences to their first {longest} characters, the most in the corpus"

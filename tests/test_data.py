@@ -65,6 +65,7 @@ def test_curly_quotes_and_decomposed_accents_become_plain():
         ("바빠요.\tI am busy.", "that are not English, tab, Korean"),
         ("A bell\x07.\t종이에요.", "with a control character"),
         ("A mark\x0b.\t표시예요.", "with a control character"),
+        ("A hole\ufffd.\t구멍이에요.", "with a control character"),
         ("Very long" + "!" * 60 + "\t길어요.", "longer than 64 characters (MAX_LENGTH)"),
         ("x" * 300_000 + "\t길어요.", "longer than 64 characters (MAX_LENGTH)"),
         ("Hello.\t안녕하세요.", "that repeat another"),

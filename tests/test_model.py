@@ -107,6 +107,38 @@ def test_fit_and_evaluate_show_the_exact_loss_under_its_name(trained):
     assert float(last["val_accuracy"]) == pytest.approx(shown["accuracy"], rel=1e-4)
 
 
+def test_the_loss_is_smoothed_cross_entropy_over_real_characters():
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(5), (3, 4)).astype("float32")
+    ids = [[0, 4, 2, -1], [3, -1, -1, -1], [1, 1, 2, 4]]
+    losses = []
+    for row, characters in zip(np.log(probabilities.astype(np.float64)), ids):
+        real = [(logs, id) for logs, id in zip(row, characters) if id >= 0]
+        losses += [-0.9 * logs[id] - 0.1 * np.mean(logs) for logs, id in real]
+    assert len(losses) == 8
+    loss = script.cross_entropy(tf.one_hot(ids, 5), tf.constant(probabilities))
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_muon_moves_recurrent_kernels_and_adam_the_rest():
+    """Muon's step has singular values of about 1, however those of the gradient differ."""
+    random = np.random.default_rng(0)
+    left, right = (np.linalg.qr(random.normal(size=(n, 8)))[0] for n in (8, 32))
+    gradient = tf.constant(left * np.geomspace(1, 0.05, 8) @ right.T, tf.float32)
+    start = random.normal(size=(8, 32)).astype("float32")
+    names = "recurrent_kernel", "kernel", "kernel"
+    recurrent, kernel, plain = (keras.Variable(start, name=name) for name in names)
+    script.AdamWithMuon(0.01).apply([gradient, gradient], [recurrent, kernel])
+    keras.optimizers.Adam(0.01).apply([gradient], [plain])
+    np.testing.assert_allclose(kernel.numpy(), plain.numpy(), rtol=1e-5)
+    step = (start - recurrent.numpy()) / (0.01 * 0.2 * 32**0.5)
+    singular_values = np.linalg.svd(step, compute_uv=False)
+    assert singular_values.min() > 0.6 and singular_values.max() < 1.3
+    # It goes down the gradient: on the same directions, with the same signs.
+    along = np.sum((left.T @ step) * right.T, axis=1)
+    assert along.min() > 0.6
+
+
 def test_the_learning_rate_warms_up_and_falls_to_zero(trained):
     model = script.build_training_model(3, 4, 2)
     script.compile_model(model, 0.5, 200)
