@@ -847,8 +847,8 @@ def translate_command(settings):
         done = "taken for one unknown word" if special else "left out"
         print(f"warning: {what}, {done}: {some!r}", file=sys.stderr)
     if num_cut:
-        what = f"{num_cut:,} sentences to their first {length} {plural}, the most in the corpus"
-        print(f"warning: cut {what}", file=sys.stderr)
+        what = f"{num_cut:,} sentences to their first {length} {plural}"
+        print(f"warning: cut {what}, all that the model takes", file=sys.stderr)
 
 
 def hyperparameters():

@@ -172,7 +172,7 @@ def test_a_long_line_is_cut_with_a_warning(trained, monkeypatch):
     line = sentence + "a" * 10_000
     result = translate_stdin(trained, line.encode(), monkeypatch)
     assert result.out.splitlines() == trained.translate([line[:longest]])
-    cut = f"cut 1 sentences to their first {longest} characters, the most in the corpus"
+    cut = f"cut 1 sentences to their first {longest} characters, all that the model takes"
     assert result.err == f"warning: {cut}\n"
 
 

@@ -212,7 +212,7 @@ def test_a_line_of_many_words_is_cut_by_an_encoder_decoder(train_small, monkeypa
     sentence = " ".join([script.split_words(model.training[0][0])[0]] * (length + 1))
     result = translate_stdin(model.path, sentence, monkeypatch)
     assert result.out.splitlines() == model.translate([sentence.rpartition(" ")[0]])
-    cut = f"1 sentences to their first {length} words, the most in the corpus"
+    cut = f"1 sentences to their first {length} words, all that the model takes"
     assert result.err == f"warning: cut {cut}\n"
 
 
