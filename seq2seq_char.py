@@ -345,6 +345,8 @@ REPORT_LIMIT = 5000  # English sentences of a split that the report decodes
 LOOKALIKES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width to ASCII
 LOOKALIKES |= str.maketrans("‘’“”", "''\"\"", "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
 
+CONTROL = "[\0-\x1f\x7f-\x84\x86-\x9f\ufffd]"  # characters that no text has; \x85 is a line's end
+
 
 class UserError(Exception):
     """What the user can put right: `main` prints it in one line and returns 2."""
@@ -414,14 +416,12 @@ def parse_pairs(text, num_pairs, max_length):
             break
         fields = line.split("\t")[:2]
         pair = tuple(map(clean, fields))
+        has_hangul = [bool(re.search("[가-힣]", side)) for side in pair]
         faults = {
             "without a tab": len(fields) < 2,
-            "with a control character": re.search(
-                "[\0-\x08\x0a-\x1f\x7f-\x84\x86-\x9f\ufffd]", line
-            ),
+            "with a control character": re.search(CONTROL, "".join(fields)),
             "with an empty side": not all(pair),
-            "that are not English, tab, Korean": re.search("[가-힣]", pair[0])
-            or not re.search("[가-힣]", pair[-1]),
+            "that are not English, tab, Korean": has_hangul != [False, True],
             f"longer than {max_length} characters (MAX_LENGTH)": max(map(len, pair)) > max_length,
             "that repeat another": pair in pairs,
         }
@@ -626,10 +626,8 @@ def make_translator(model, notes):
         for start in range(0, len(order), batch_size):
             places = [place for _, place in order[start : start + batch_size]]
             batch = [english_ids[place][:length] for place in places]
-            korean_ids = decode(
-                keras.utils.pad_sequences(batch, padding="post", value=PADDING)
-            ).numpy()
-            for place, ids in zip(places, korean_ids):
+            batch = keras.utils.pad_sequences(batch, padding="post", value=PADDING)
+            for place, ids in zip(places, decode(batch).numpy()):
                 translations[place] = join(to_characters(ids, korean_table))
         return translations
 

@@ -34,6 +34,7 @@ def read(data, path, **options):
         TEXT.rstrip("\n").encode(),
         unicodedata.normalize("NFD", TEXT).encode(),
         TEXT.replace("\n", "\tCC-BY 2.0 (France) #1 & #2\tmore\n").encode(),
+        TEXT.replace("\n", "\tanything\x07\n").encode(),
         TEXT.replace("\n", "\n\n  \n").encode(),
         TEXT.replace("\t", " \t\u3000").encode(),
         TEXT.replace(" am", "\u00a0am").encode(),
@@ -42,7 +43,7 @@ def read(data, path, **options):
         TEXT.replace("busy", "bu\u200bsy").encode(),
         TEXT.replace("busy", "ｂｕｓｙ").encode(),
     ],
-    ids="""utf8 bom utf16le utf16be cp949 crlf cr no-last-newline nfd columns blank-lines
+    ids="""utf8 bom utf16le utf16be cp949 crlf cr no-last-newline nfd columns bell blank-lines
     wide-space nbsp line-separator next-line zero-width full-width""".split(),
 )
 def test_text_as_it_really_comes_is_read_right(data, tmp_path):
