@@ -296,7 +296,7 @@ def make_same_length_decoder(model, korean_table, length):
     def decode(english_ids):
         missing = length - tf.shape(english_ids)[1]
         english_ids = tf.pad(english_ids, [[0, 0], [0, missing]], constant_values=PADDING)
-        probabilities = model(tf.one_hot(english_ids, num_english_characters))
+        probabilities = model([tf.one_hot(english_ids, num_english_characters)])
         return tf.argmax(probabilities, axis=-1, output_type=tf.int32)
 
     return decode
