@@ -305,7 +305,7 @@ def make_same_length_decoder(model, korean_table, length):
 def choose_architecture(name, length):
     """Return (make_dataset, build_model, make_decoder) of the ARCHITECTURE `name`.
 
-    `length` is that of the longest sentence, in characters.
+    `length` is that of the longest sentence and its end, in characters.
     """
     make_fixed = functools.partial(make_same_length_dataset, length)
     return {
@@ -344,7 +344,6 @@ SHOW_EVERY = 5  # epochs from one look at validation sentences to the next
 REPORT_LIMIT = 5000  # English sentences of a split that the report decodes
 LOOKALIKES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width to ASCII
 LOOKALIKES |= str.maketrans("‘’“”", "''\"\"", "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
-
 CONTROL = "[\0-\x1f\x7f-\x84\x86-\x9f\ufffd]"  # characters that no text has; \x85 is a line's end
 
 
@@ -704,8 +703,8 @@ def report(name, pairs, translate):
 def vectorize(settings, splits):
     """Return (training pairs, validation pairs, notes): for `make_dataset` and for `save_model`.
 
-    `splits` are the training and validation pairs of text. Prints what validation has to say that
-    training never saw.
+    `splits` are the training and validation pairs of text. Prints the sizes of the tables, and how
+    much of the validation sentences is in neither.
     """
     split, _, special, plural = TOKENS[settings.token]
     training, validation = [[tuple(map(split, pair)) for pair in pairs] for pairs in splits]
