@@ -150,11 +150,8 @@ def cross_entropy(target, probabilities):
 
 
 def compile_model(model, learning_rate, num_steps):
-    """Prepare `model` for `num_steps` training steps, with gradients cut to norm 1.
-
-    The step size climbs to `learning_rate` in a twentieth of them, then falls along a cosine to 0.
-    """
-    warmup = num_steps // 20
+    """Prepare `model` for `num_steps` training steps, with gradients cut to norm 1."""
+    warmup = num_steps // 20  # the step size climbs in these, then falls along a cosine to 0
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
@@ -175,8 +172,7 @@ def build_inference_models(model):
     encoder_states = [model.get_layer(name).output for name in ("state_h", "state_c")]
     encoder_model = keras.Model(model.get_layer("encoder_inputs").output, encoder_states)
 
-    decoder_lstm = model.get_layer("decoder_lstm")
-    decoder_dense = model.get_layer("decoder_dense")
+    decoder_lstm, decoder_dense = map(model.get_layer, ("decoder_lstm", "decoder_dense"))
     character = keras.Input((1, decoder_dense.units))
     states = [keras.Input((decoder_lstm.units,)), keras.Input((decoder_lstm.units,))]
     decoder_outputs, *new_states = decoder_lstm(character, initial_state=states)
@@ -199,20 +195,23 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
         state_h, state_c = encoder_model(tf.one_hot(english_ids, num_english_characters))
         # 2. Start each translation with the start character.
         character = tf.fill([tf.shape(english_ids)[0]], korean_table[START])
-        ended = tf.zeros_like(character, tf.bool)
+        unfinished = tf.range(tf.size(character))  # their places in the batch
         translation = tf.TensorArray(tf.int32, max_korean_length, element_shape=[None])
         length = 0
-        while length < max_korean_length and not tf.reduce_all(ended):
+        while length < max_korean_length and tf.size(unfinished) > 0:
             # 3. Predict the next character from the last one and the states.
             one_row = tf.one_hot(character, len(korean_table))[:, tf.newaxis]
             probabilities, state_h, state_c = decoder_model([one_row, state_h, state_c])
             # 4. Choose the most probable character (argmax).
             character = tf.argmax(probabilities[:, 0], axis=-1, output_type=tf.int32)
             # 5. Append it; the next round feeds it back, with the new states.
-            translation = translation.write(length, character)
+            row = tf.scatter_nd(unfinished[:, tf.newaxis], character, tf.shape(english_ids)[:1])
+            translation = translation.write(length, row)
             length += 1
-            # 6. Repeat until every translation has its end character, or the limit is reached.
-            ended = ended | (character == korean_table[END])
+            # 6. Repeat with those that have no end character yet, up to the limit.
+            go_on = character != korean_table[END]
+            unfinished, character = unfinished[go_on], character[go_on]
+            state_h, state_c = state_h[go_on], state_c[go_on]
         return tf.transpose(translation.stack()[:length])
 
     return greedy_decode
@@ -320,7 +319,6 @@ def choose_architecture(name, length):
 import argparse
 import codecs
 import contextlib
-import csv
 import difflib
 import functools
 import hashlib
@@ -355,18 +353,12 @@ class UserError(Exception):
 
 
 def clean(text):
-    """Return `text` in NFC and with single spaces, without zero-width characters.
-
-    Full-width letters and curly quotes become the ASCII ones that they look like.
-    """
+    """Return `text` in NFC, with single spaces and plain quotes, without zero-width characters."""
     return " ".join(unicodedata.normalize("NFC", text.translate(LOOKALIKES)).split())
 
 
 def read_bytes(path):
-    """Return the content of the file at `path`, or of the only corpus in it if it is a .zip.
-
-    Raises UserError if it cannot be read, or is larger than SIZE_LIMIT.
-    """
+    """Return the bytes of a corpus, plain or alone in a .zip; UserError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             if file.peek(4).startswith(b"PK\x03\x04"):
@@ -385,10 +377,7 @@ def read_bytes(path):
 
 
 def decode_bytes(data, path):
-    """Return the text in `data`: UTF-8, UTF-16 with a byte-order mark, or Korean CP949.
-
-    Raises UserError for any other: a wrong guess would train on nonsense.
-    """
+    """Return the text in `data`: UTF-8, UTF-16 with a mark, or CP949; else raise UserError."""
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp949"]:
         with contextlib.suppress(UnicodeDecodeError):
@@ -433,10 +422,7 @@ def parse_pairs(text, num_pairs, max_length):
 
 
 def read_pairs(path, num_pairs, max_length):
-    """Return the usable pairs of the corpus at `path`; say how many lines were dropped, and why.
-
-    Raises UserError if there is none.
-    """
+    """Return the usable pairs of a corpus; say which lines were dropped; UserError if all were."""
     pairs, dropped = parse_pairs(decode_bytes(read_bytes(path), path), num_pairs, max_length)
     for reason, numbers in dropped.items():
         some = ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
@@ -447,10 +433,7 @@ def read_pairs(path, num_pairs, max_length):
 
 
 def split_pairs(pairs, validation_fraction, seed):
-    """Return (training pairs, validation pairs); no English sentence stands on both sides.
-
-    Raises UserError if one side has none.
-    """
+    """Return (training, validation) pairs, no English sentence in both; UserError if one is []."""
     sentences = sorted({english for english, _ in pairs})
     random.Random(seed).shuffle(sentences)
     held_out = set(sentences[: round(len(sentences) * validation_fraction)])
@@ -475,10 +458,7 @@ def prefetched(dataset):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`, renamed over it if all goes well, else removed.
-
-    Raises UserError if the file cannot be written.
-    """
+    """Yield a path beside `path`, at the end renamed over it; UserError if it cannot be written."""
     temporary = path.with_name("partial-" + path.name)
     try:
         yield temporary
@@ -501,10 +481,7 @@ def save_model(model, notes, path):
 
 
 def load_notes(path):
-    """Return the notes in the model file at `path`, after a check of every byte of the file.
-
-    Raises UserError if it is missing, damaged, or not of this version of this script.
-    """
+    """Return the notes in a model file, all of whose bytes are checked; UserError if damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             if NOTES not in archive.namelist():
@@ -529,12 +506,9 @@ def load_notes(path):
 
 
 def load_model(path):
-    """Return (model, notes) from the model file at `path`.
-
-    The model is built here and only numbers are read from the file: nothing that a stranger's
-    file names is imported or run. Raises UserError if the file cannot be used.
-    """
+    """Return (model, notes) from a model file; UserError if it cannot be used."""
     notes = load_notes(path)
+    # Built here, and only numbers are read: nothing that a stranger's file names is run.
     try:
         english_table, korean_table = tables_of(notes)
         has_ends = {START, END} <= korean_table.keys()
@@ -681,10 +655,7 @@ def score(outputs, references):
 
 
 def report(name, pairs, translate):
-    """Print samples of a split and return its line of the table of figures.
-
-    `translate` takes a list of English sentences and returns their translations.
-    """
+    """Print samples of a split, translated; return its line of the table of figures."""
     references = {}
     for english, korean in pairs:
         references.setdefault(english, []).append(korean)
@@ -780,13 +751,9 @@ def train(settings):
     # the bundled one (81.6 after the last, 80.5 after the tenth). Measured by tests/benchmark.py.
     # The optimizer's state, larger than the weights, stays behind.
     save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
-    with (
-        replacing(model_path.with_name("history.csv")) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, notes["history"][0])
-        writer.writeheader()
-        writer.writerows(notes["history"])
+    rows = [notes["history"][0], *(epoch.values() for epoch in notes["history"])]
+    with replacing(model_path.with_name("history.csv")) as temporary:
+        temporary.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
     checkpoint_path.unlink(missing_ok=True)
     lines = [report("validation", splits[1], translate), report("training", splits[0], translate)]
     print("\nsplit      sentences decoded  exact match  character error rate", *lines, sep="\n")
@@ -857,10 +824,7 @@ def hyperparameters():
 
 
 def checked(name, value, comment):
-    """Return `value` in the type and range that ends `comment`: "; 1 to 10", "; a or b", or any.
-
-    Raises UserError if it is not.
-    """
+    """Return `value` as `comment` ends, "; 1 to 10", "; a or b" or any; else raise UserError."""
     low, kind, high = re.search(r"(?:; (\S+) (to|or) (\S+))?$", comment).groups()
     if kind is None or (kind == "or" and value in (low, high)):
         return str(value)
@@ -874,10 +838,7 @@ def checked(name, value, comment):
 
 
 def read_settings(arguments):
-    """Return the settings of a run: the constants at the top, changed by `arguments`.
-
-    Raises UserError for a name, type or value that is not allowed.
-    """
+    """Return the settings of a run: the constants at the top, changed by `arguments`."""
 
     def refuse(message):
         raise UserError(message)
