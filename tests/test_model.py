@@ -139,6 +139,17 @@ def test_muon_moves_recurrent_kernels_and_adam_the_rest():
     assert along.min() > 0.6
 
 
+def test_weights_decay_under_both_optimizers():
+    model = script.build_training_model(3, 4, 2)
+    script.compile_model(model, 1.0, 20)
+    optimizer, before = model.optimizer, model.get_weights()
+    optimizer.build(model.trainable_variables)
+    optimizer.iterations.assign(1)  # the end of the warm-up: a step size of 1
+    optimizer.apply([tf.zeros(weight.shape) for weight in before])
+    for old, new in zip(before, model.get_weights()):
+        np.testing.assert_allclose(new, 0.9 * old, rtol=1e-5)
+
+
 def test_the_learning_rate_warms_up_and_falls_to_zero(trained):
     model = script.build_training_model(3, 4, 2)
     script.compile_model(model, 0.5, 200)
