@@ -151,7 +151,7 @@ def cross_entropy(target, probabilities):
 
 def compile_model(model, learning_rate, num_steps):
     """Prepare `model` for `num_steps` training steps, with gradients cut to norm 1."""
-    warmup = num_steps // 20  # the step size climbs in these, then falls along a cosine to 0
+    warmup = num_steps // 20  # the rate climbs to learning_rate, then falls along a cosine to 0
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
@@ -320,6 +320,7 @@ def choose_architecture(name, length):
 import argparse
 import codecs
 import contextlib
+import csv
 import difflib
 import functools
 import hashlib
@@ -354,12 +355,18 @@ class UserError(Exception):
 
 
 def clean(text):
-    """Return `text` in NFC, with single spaces and plain quotes, without zero-width characters."""
+    """Return `text` in NFC and with single spaces, without zero-width characters.
+
+    Full-width letters and curly quotes become the ASCII ones that they look like.
+    """
     return " ".join(unicodedata.normalize("NFC", text.translate(LOOKALIKES)).split())
 
 
 def read_bytes(path):
-    """Return the bytes of a corpus, plain or alone in a .zip; UserError if it cannot be read."""
+    """Return the content of the file at `path`, or of the only corpus in it if it is a .zip.
+
+    Raises UserError if it cannot be read, or is larger than SIZE_LIMIT.
+    """
     try:
         with open(path, "rb") as file:
             if file.peek(4).startswith(b"PK\x03\x04"):
@@ -378,7 +385,10 @@ def read_bytes(path):
 
 
 def decode_bytes(data, path):
-    """Return the text in `data`: UTF-8, UTF-16 with a mark, or CP949; else raise UserError."""
+    """Return the text in `data`: UTF-8, UTF-16 with a byte-order mark, or Korean CP949.
+
+    Raises UserError for any other: a wrong guess would train on nonsense.
+    """
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp949"]:
         with contextlib.suppress(UnicodeDecodeError):
@@ -423,7 +433,10 @@ def parse_pairs(text, num_pairs, max_length):
 
 
 def read_pairs(path, num_pairs, max_length):
-    """Return the usable pairs of a corpus; say which lines were dropped; UserError if all were."""
+    """Return the usable pairs of the corpus at `path`; say how many lines were dropped, and why.
+
+    Raises UserError if there is none.
+    """
     pairs, dropped = parse_pairs(decode_bytes(read_bytes(path), path), num_pairs, max_length)
     for reason, numbers in dropped.items():
         some = ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
@@ -434,7 +447,10 @@ def read_pairs(path, num_pairs, max_length):
 
 
 def split_pairs(pairs, validation_fraction, seed):
-    """Return (training, validation) pairs, no English sentence in both; UserError if one is []."""
+    """Return (training pairs, validation pairs); no English sentence stands on both sides.
+
+    Raises UserError if one side has none.
+    """
     sentences = sorted({english for english, _ in pairs})
     random.Random(seed).shuffle(sentences)
     held_out = set(sentences[: round(len(sentences) * validation_fraction)])
@@ -459,7 +475,10 @@ def prefetched(dataset):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a path beside `path`, at the end renamed over it; UserError if it cannot be written."""
+    """Yield a temporary path beside `path`, renamed over it if all goes well, else removed.
+
+    Raises UserError if the file cannot be written.
+    """
     temporary = path.with_name("partial-" + path.name)
     try:
         yield temporary
@@ -482,7 +501,10 @@ def save_model(model, notes, path):
 
 
 def load_notes(path):
-    """Return the notes in a model file, all of whose bytes are checked; UserError if damaged."""
+    """Return the notes in the model file at `path`, after a check of every byte of the file.
+
+    Raises UserError if it is missing, damaged, or not of this version of this script.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if NOTES not in archive.namelist():
@@ -507,9 +529,12 @@ def load_notes(path):
 
 
 def load_model(path):
-    """Return (model, notes) from a model file; UserError if it cannot be used."""
+    """Return (model, notes) from the model file at `path`.
+
+    The model is built here and only numbers are read from the file: nothing that a stranger's
+    file names is imported or run. Raises UserError if the file cannot be used.
+    """
     notes = load_notes(path)
-    # Built here, and only numbers are read: nothing that a stranger's file names is run.
     try:
         english_table, korean_table = tables_of(notes)
         has_ends = {START, END} <= korean_table.keys()
@@ -656,7 +681,10 @@ def score(outputs, references):
 
 
 def report(name, pairs, translate):
-    """Print samples of a split, translated; return its line of the table of figures."""
+    """Print samples of a split and return its line of the table of figures.
+
+    `translate` takes a list of English sentences and returns their translations.
+    """
     references = {}
     for english, korean in pairs:
         references.setdefault(english, []).append(korean)
@@ -752,9 +780,13 @@ def train(settings):
     # the bundled one (85.0 after the last, 84.5 after the tenth). Measured by tests/benchmark.py.
     # The optimizer's state, larger than the weights, stays behind.
     save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
-    rows = [notes["history"][0], *(epoch.values() for epoch in notes["history"])]
-    with replacing(model_path.with_name("history.csv")) as temporary:
-        temporary.write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    with (
+        replacing(model_path.with_name("history.csv")) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, notes["history"][0])
+        writer.writeheader()
+        writer.writerows(notes["history"])
     checkpoint_path.unlink(missing_ok=True)
     lines = [report("validation", splits[1], translate), report("training", splits[0], translate)]
     print("\nsplit      sentences decoded  exact match  character error rate", *lines, sep="\n")
@@ -825,7 +857,10 @@ def hyperparameters():
 
 
 def checked(name, value, comment):
-    """Return `value` as `comment` ends, "; 1 to 10", "; a or b" or any; else raise UserError."""
+    """Return `value` in the type and range that ends `comment`: "; 1 to 10", "; a or b", or any.
+
+    Raises UserError if it is not.
+    """
     low, kind, high = re.search(r"(?:; (\S+) (to|or) (\S+))?$", comment).groups()
     if kind is None or (kind == "or" and value in (low, high)):
         return str(value)
@@ -839,7 +874,10 @@ def checked(name, value, comment):
 
 
 def read_settings(arguments):
-    """Return the settings of a run: the constants at the top, changed by `arguments`."""
+    """Return the settings of a run: the constants at the top, changed by `arguments`.
+
+    Raises UserError for a name, type or value that is not allowed.
+    """
 
     def refuse(message):
         raise UserError(message)
