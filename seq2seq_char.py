@@ -113,10 +113,9 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
 
 
 def one_hot_lstm(units, return_state=True, **options):
-    """Return an LSTM layer that reads one-hot rows.
+    """Return an LSTM layer that reads one-hot rows, each of which picks one row of its kernel.
 
-    Such a row picks one row of the kernel. Keras's default (Glorot) makes it too small for the
-    LSTM to notice; with numbers of size 1 to 2, it learns many times faster.
+    Keras's default (Glorot) makes that too small to notice; at size 1 to 2 it is quickly learned.
     """
     normal = keras.initializers.RandomNormal(stddev=1.4)
     return layers.LSTM(units, kernel_initializer=normal, return_state=return_state, **options)
@@ -137,8 +136,11 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     decoder_lstm = one_hot_lstm(2 * latent_dim, return_sequences=True, name="decoder_lstm")
     # The decoder starts from the encoder's states. Its own states are for inference only.
     decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
-    decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
-    return keras.Model([encoder_inputs, decoder_inputs], decoder_dense(decoder_outputs))
+    scores = layers.Dense(num_korean_characters, name="decoder_dense")(decoder_outputs)
+    # What the decoder forgets on its way, state_h tells each prediction anew (after Cho et al.):
+    # a second score for each character, the same at all steps.
+    context = layers.Dense(num_korean_characters, name="context")(state_h[:, tf.newaxis])
+    return keras.Model([encoder_inputs, decoder_inputs], keras.ops.softmax(scores + context))
 
 
 def cross_entropy(target, probabilities):
@@ -156,7 +158,7 @@ def compile_model(model, learning_rate, num_steps):
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
     # Weights shrink a little at each step: new sentences come out better for it.
-    optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.1)
+    optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.15)
     model.compile(optimizer, cross_entropy, metrics=exact_metrics())
 
 
@@ -167,18 +169,19 @@ def compile_model(model, learning_rate, num_steps):
 def build_inference_models(model):
     """Return the (encoder model, decoder model) of a trained or re-loaded `model`.
 
-    Encoder: encoder_input_data to h and c, (batch, 2 * latent_dim) each. Decoder: one character
-    (batch, 1, num_korean_characters), h and c to the next one's probabilities and new h and c.
+    Encoder: encoder_input_data to h and c, (batch, 2 * latent_dim) each, and the context, (batch,
+    1, num_korean_characters). Decoder: one character (batch, 1, num_korean_characters) and these
+    three to the next one's probabilities, new h and c, and the same context.
     """
-    encoder_states = [model.get_layer(name).output for name in ("state_h", "state_c")]
+    encoder_states = [model.get_layer(name).output for name in ("state_h", "state_c", "context")]
     encoder_model = keras.Model(model.get_layer("encoder_inputs").output, encoder_states)
 
     decoder_lstm, decoder_dense = map(model.get_layer, ("decoder_lstm", "decoder_dense"))
     character = keras.Input((1, decoder_dense.units))
-    states = [keras.Input((decoder_lstm.units,)), keras.Input((decoder_lstm.units,))]
-    decoder_outputs, *new_states = decoder_lstm(character, initial_state=states)
-    probabilities = decoder_dense(decoder_outputs)
-    return encoder_model, keras.Model([character, *states], [probabilities, *new_states])
+    state_h, state_c, context = states = [keras.Input(state.shape[1:]) for state in encoder_states]
+    decoder_outputs, *new_states = decoder_lstm(character, initial_state=[state_h, state_c])
+    outputs = [keras.ops.softmax(decoder_dense(decoder_outputs) + context), *new_states, context]
+    return encoder_model, keras.Model([character, *states], outputs)
 
 
 def make_greedy_decoder(model, korean_table, max_korean_length):
@@ -188,32 +191,29 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
     at most `max_korean_length`; what follows an end character has no meaning.
     """
     encoder_model, decoder_model = build_inference_models(model)
-    num_english_characters = encoder_model.input_shape[-1]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def greedy_decode(english_ids):
         # 1. Encode the sentences into state vectors.
-        state_h, state_c = encoder_model(tf.one_hot(english_ids, num_english_characters))
+        states = encoder_model(tf.one_hot(english_ids, encoder_model.input_shape[-1]))
         # 2. Start each translation with the start character.
         character = tf.fill([tf.shape(english_ids)[0]], korean_table[START])
         unfinished = tf.range(tf.size(character))  # their places in the batch
-        translation = tf.TensorArray(tf.int32, max_korean_length, element_shape=[None])
-        length = 0
-        while length < max_korean_length and tf.size(unfinished) > 0:
+        translation = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[None])
+        while translation.size() < max_korean_length and tf.size(unfinished) > 0:
             # 3. Predict the next character from the last one and the states.
             one_row = tf.one_hot(character, len(korean_table))[:, tf.newaxis]
-            probabilities, state_h, state_c = decoder_model([one_row, state_h, state_c])
+            probabilities, *states = decoder_model([one_row, *states])
             # 4. Choose the most probable character (argmax).
             character = tf.argmax(probabilities[:, 0], axis=-1, output_type=tf.int32)
             # 5. Append it; the next round feeds it back, with the new states.
             row = tf.scatter_nd(unfinished[:, tf.newaxis], character, tf.shape(english_ids)[:1])
-            translation = translation.write(length, row)
-            length += 1
+            translation = translation.write(translation.size(), row)
             # 6. Repeat with those that have no end character yet, up to the limit.
             go_on = character != korean_table[END]
             unfinished, character = unfinished[go_on], character[go_on]
-            state_h, state_c = state_h[go_on], state_c[go_on]
-        return tf.transpose(translation.stack()[:length])
+            states = [state[go_on] for state in states]
+        return tf.transpose(translation.stack())
 
     return greedy_decode
 
@@ -337,7 +337,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 2  # of the saved model: raised by whatever makes older files unreadable
+FORMAT = 3  # of the saved model: raised by whatever makes older files unreadable
 NOTES = "seq2seq_char.json"  # the member of the .keras file that holds all but the weights
 SIZE_LIMIT = 256 * 2**20  # bytes: the largest corpus that is read, unpacked
 SHOW_EVERY = 5  # epochs from one look at validation sentences to the next
@@ -575,9 +575,14 @@ class AdamWithMuon(keras.optimizers.Adam):
         momentum.assign(0.95 * momentum + gradient)
         step = gradient + 0.95 * momentum
         step /= tf.norm(step) + 1e-7
+        # Each iteration multiplies the step by a polynomial of its Gram matrix. These factors are
+        # square and small: they are multiplied first, for the same step in half the time.
+        gram = tf.matmul(step, step, transpose_b=True)
+        product = identity = tf.eye(step.shape[0])
         for _ in range(5):
-            gram = tf.matmul(step, step, transpose_b=True)
-            step = 3.4445 * step + (-4.775 * gram + 2.0315 * gram @ gram) @ step
+            factor = 3.4445 * identity - 4.775 * gram + 2.0315 * gram @ gram
+            product, gram = factor @ product, factor @ gram @ factor
+        step = product @ step
         variable.assign_sub(learning_rate * 0.2 * max(step.shape) ** 0.5 * step)
 
 

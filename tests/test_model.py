@@ -32,6 +32,9 @@ def test_the_architecture_is_that_of_the_lesson(trained):
     fed = {id(tensor) for tensor in decoder._inbound_nodes[0].arguments.keras_tensors}
     wanted = [model.get_layer(name).output for name in ("decoder_inputs", "state_h", "state_c")]
     assert fed == {id(tensor) for tensor in wanted} and id(outputs) not in fed
+    # Each prediction is told state_h anew; nothing else of the sentence goes around the decoder.
+    (told,) = model.get_layer("context")._inbound_nodes[0].arguments.keras_tensors
+    assert told._keras_history.operation.input is model.get_layer("state_h").output
     # One-hot rows go straight into the kernels.
     latent_dim = trained.notes["settings"]["latent_dim"]
     assert reader.cell.kernel.shape == (num_english, 4 * latent_dim)
@@ -43,7 +46,13 @@ def test_the_inference_models_are_separate_and_share_the_weights(trained):
     assert encoder_model is not trained.model and decoder_model is not trained.model
     shared = {id(weight) for weight in trained.model.weights}
     assert {id(w) for w in encoder_model.weights + decoder_model.weights} == shared
-    assert len(encoder_model.outputs) == 2 and len(decoder_model.outputs) == 3
+    # h, c and the context, which the decoder hands on as it is.
+    assert len(encoder_model.outputs) == 3 and len(decoder_model.outputs) == 4
+    (encoder_input, decoder_input), _ = next(iter(trained.dataset(trained.training, 16)))
+    states = encoder_model(encoder_input)
+    _, *new_states = decoder_model([decoder_input[:, :1], *states])
+    for index, (old, new) in enumerate(zip(states, new_states)):
+        assert np.array_equal(old, new) == (index == 2)
 
 
 def test_stepping_the_decoder_model_gives_the_outputs_of_the_training_model(trained):
@@ -132,6 +141,12 @@ def test_muon_moves_recurrent_kernels_and_adam_the_rest():
     keras.optimizers.Adam(0.01).apply([gradient], [plain])
     np.testing.assert_allclose(kernel.numpy(), plain.numpy(), rtol=1e-5)
     step = (start - recurrent.numpy()) / (0.01 * 0.2 * 32**0.5)
+    # The textbook's order of the products.
+    wanted = gradient.numpy() / np.linalg.norm(gradient)
+    for _ in range(5):
+        gram = wanted @ wanted.T
+        wanted = 3.4445 * wanted + (-4.775 * gram + 2.0315 * gram @ gram) @ wanted
+    np.testing.assert_allclose(step, wanted, atol=1e-3)
     singular_values = np.linalg.svd(step, compute_uv=False)
     assert singular_values.min() > 0.6 and singular_values.max() < 1.3
     # It goes down the gradient: on the same directions, with the same signs.
@@ -147,7 +162,7 @@ def test_weights_decay_under_both_optimizers():
     optimizer.iterations.assign(1)  # the end of the warm-up: a step size of 1
     optimizer.apply([tf.zeros(weight.shape) for weight in before])
     for old, new in zip(before, model.get_weights()):
-        np.testing.assert_allclose(new, 0.9 * old, rtol=1e-5)
+        np.testing.assert_allclose(new, 0.85 * old, rtol=1e-5)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(trained):
