@@ -288,8 +288,8 @@ def setting(name, value):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda notes: {**notes, "format": 99}, "has format 99, this script has 2; train a new"),
-        (lambda notes: {**notes, "format": 1}, "has format 1, this script has 2; train a new"),
+        (lambda notes: {**notes, "format": 99}, f"99, this script has {script.FORMAT}; train"),
+        (lambda notes: {**notes, "format": 1}, f"1, this script has {script.FORMAT}; train"),
         (lambda notes: {**notes, "format": None}, "has format None"),
         (setting("latent_dim", 10**6), "damaged or not"),
         (setting("latent_dim", -5), "damaged or not"),
@@ -298,7 +298,7 @@ def setting(name, value):
         (lambda notes: {**notes, "korean_characters": "ab"}, "is not a model"),
         (lambda notes: {**notes, "english_characters": None}, "damaged or not"),
         (lambda notes: {**notes, "settings": None}, "damaged or not"),
-        (lambda notes: {"format": 2}, "damaged or not"),
+        (lambda notes: {"format": script.FORMAT}, "damaged or not"),
         (lambda notes: [], "damaged or not"),
         (setting("architecture", "wrong"), "is not a model"),
         (setting("architecture", "same-length"), "is not a model"),
