@@ -1,6 +1,6 @@
 """Side-by-side measurements: the usual recipe of the tutorials against this project's script.
 
-    python tests/benchmark.py --output FOLDER            all stages, about an hour on two cores
+    python tests/benchmark.py --output FOLDER            all stages, in one to one and a half hours
     python tests/benchmark.py --quick --output FOLDER    all, on less data, in a quarter hour
     python tests/benchmark.py --only systems,pictures --output FOLDER    some stages once more
     python tests/benchmark.py --model runs/eng-kor.keras --data data/eng-kor.tsv
