@@ -285,11 +285,14 @@ def setting(name, value):
     return lambda notes: {**notes, "settings": {**notes["settings"], name: value}}
 
 
+TRAIN_ANEW = f"this script has {script.FORMAT}; train a new"
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda notes: {**notes, "format": 99}, f"99, this script has {script.FORMAT}; train"),
-        (lambda notes: {**notes, "format": 1}, f"1, this script has {script.FORMAT}; train"),
+        (lambda notes: {**notes, "format": 99}, f"has format 99, {TRAIN_ANEW}"),
+        (lambda notes: {**notes, "format": 1}, f"has format 1, {TRAIN_ANEW}"),
         (lambda notes: {**notes, "format": None}, "has format None"),
         (setting("latent_dim", 10**6), "damaged or not"),
         (setting("latent_dim", -5), "damaged or not"),
