@@ -5,11 +5,11 @@ after Sutskever et al. (2014, arXiv:1409.3215) and Cho et al. (2014, arXiv:1406.
 
 1. Write every sentence as one-hot rows, one row for each character.
 2. An encoder LSTM reads the English sentence, forwards and backwards. Its outputs are discarded;
-   its final state vectors, h and c, are kept: they are all that the decoder knows of the sentence.
-3. A decoder LSTM starts from these two vectors and learns to predict each Korean character, given
-   the true characters before it. That is called teacher forcing.
-4. To translate, there are no true characters: the decoder is fed a start character, then its own
-   most probable choice, again and again, until it chooses the end character.
+   its final state vectors, h and c, are kept. So is what a convolution finds, the context vector.
+3. A decoder LSTM, which knows no more of the sentence, starts from h and c and learns to predict
+   each Korean character, given the true characters before it. That is called teacher forcing.
+4. To translate, the decoder is fed a start character, then its own most probable choice, again
+   and again, until it chooses the end character.
 
 python seq2seq_char.py                           train, report and save (--help lists the settings)
 python seq2seq_char.py translate "I am busy."    translate with the saved model
@@ -28,8 +28,7 @@ try:
 finally:
     os.dup2(standard_error, 2)
 
-# Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs). The
-# range that ends a comment is checked before any work starts.
+# Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs).
 DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; as text or in a .zip
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
 TOKEN = "char"  # what a sentence is a sequence of; char or word
@@ -96,12 +95,11 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
     dataset = dataset.map(lambda *ids: ids)  # from ragged to plain tensors
     if shuffle_seed is not None:
         dataset = dataset.shuffle(len(pairs), seed=shuffle_seed)
-    boundaries = range(4, 2000, 4)
     dataset = dataset.bucket_by_sequence_length(
         # Korean takes about half as many characters as English.
         lambda english, korean: tf.maximum(tf.size(english), 2 * tf.size(korean)),
-        bucket_boundaries=list(boundaries),
-        bucket_batch_sizes=[batch_size] * (len(boundaries) + 1),
+        bucket_boundaries=list(range(4, 2000, 4)),
+        bucket_batch_sizes=[batch_size] * 500,
         padding_values=PADDING,
     )
     sizes = len(english_table), len(korean_table)
@@ -121,11 +119,10 @@ def one_hot_lstm(units, return_state=True, **options):
     return layers.LSTM(units, kernel_initializer=normal, return_state=return_state, **options)
 
 
-def build_training_model(num_english_characters, num_korean_characters, latent_dim):
+def build_training_model(num_english_characters, num_korean_characters, latent_dim, width=5):
     """Return the model that `fit` trains, from the inputs of `one_hot_arrays` to probabilities."""
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
-    # All-zero rows are masked: padding does not change the states.
-    encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)
+    encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)  # skips all-zero rows
     # The encoder's outputs are discarded: only the final states of both directions go on.
     both_ways = layers.Bidirectional(one_hot_lstm(latent_dim), name="encoder_lstm")
     _, forward_h, forward_c, backward_h, backward_c = both_ways(encoder_rows)
@@ -137,9 +134,13 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     # The decoder starts from the encoder's states. Its own states are for inference only.
     decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
     scores = layers.Dense(num_korean_characters, name="decoder_dense")(decoder_outputs)
-    # What the decoder forgets on its way, state_h tells each prediction anew (after Cho et al.):
-    # a second score for each character, the same at all steps.
-    context = layers.Dense(num_korean_characters, name="context")(state_h[:, tf.newaxis])
+    # What the decoder forgets, the context tells each prediction anew: a second score for each
+    # character, by which patterns of `width` characters the English has (Kim, arXiv:1408.5882).
+    options = {"use_bias": False, "kernel_initializer": keras.initializers.RandomNormal(stddev=0.5)}
+    patterns = layers.Conv1D(2 * latent_dim, width, activation="relu", name="patterns", **options)
+    found = patterns(layers.ZeroPadding1D(width - 1)(encoder_inputs))  # no bias: padding is 0
+    strongest = layers.GlobalMaxPooling1D(keepdims=True)(found)
+    context = layers.Dense(num_korean_characters, name="context")(strongest)
     return keras.Model([encoder_inputs, decoder_inputs], keras.ops.softmax(scores + context))
 
 
@@ -152,12 +153,11 @@ def cross_entropy(target, probabilities):
 
 
 def compile_model(model, learning_rate, num_steps):
-    """Prepare `model` for `num_steps` training steps, with gradients cut to norm 1."""
+    """Prepare `model` for `num_steps` training steps: gradients cut to norm 1, weights decaying."""
     warmup = num_steps // 20  # the rate climbs to learning_rate, then falls along a cosine to 0
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
-    # Weights shrink a little at each step: new sentences come out better for it.
     optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.15)
     model.compile(optimizer, cross_entropy, metrics=exact_metrics())
 
@@ -239,10 +239,11 @@ def join_words(words):
     return re.sub(r"(?<=\w)\n(?=\w)", " ", "\n".join(words)).replace("\n", "").strip()
 
 
-# For each TOKEN: from a sentence to its sequence, the inverse, what every table has, the plural.
+# For each TOKEN: from a sentence to its sequence, the inverse, what every table has, the plural,
+# and how wide the patterns of the context are.
 TOKENS = {
-    "char": (str, "".join, [], "characters"),
-    "word": (split_words, join_words, [UNKNOWN], "words"),
+    "char": (str, "".join, [], "characters", 5),
+    "word": (split_words, join_words, [UNKNOWN], "words", 1),
 }
 
 
@@ -302,16 +303,18 @@ def make_same_length_decoder(model, korean_table, length):
     return decode
 
 
-def choose_architecture(name, length):
-    """Return (make_dataset, build_model, make_decoder) of the ARCHITECTURE `name`.
+def choose_architecture(notes):
+    """Return (make_dataset, build_model, make_decoder) for the TOKEN and ARCHITECTURE of `notes`.
 
-    `length` is that of the longest sentence and its end, in characters.
+    These are the functions above, the datasets and models with what else they need filled in.
     """
-    make_fixed = functools.partial(make_same_length_dataset, length)
+    *_, width = TOKENS[notes["settings"]["token"]]
+    make_fixed = functools.partial(make_same_length_dataset, notes["length"])
+    build = functools.partial(build_training_model, width=width)
     return {
-        "encoder-decoder": (make_dataset, build_training_model, make_greedy_decoder),
+        "encoder-decoder": (make_dataset, build, make_greedy_decoder),
         "same-length": (make_fixed, build_same_length_model, make_same_length_decoder),
-    }[name]
+    }[notes["settings"]["architecture"]]
 
 
 # ================================================================================================
@@ -337,7 +340,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 3  # of the saved model: raised by whatever makes older files unreadable
+FORMAT = 4  # of the saved model: raised by whatever makes older files unreadable
 NOTES = "seq2seq_char.json"  # the member of the .keras file that holds all but the weights
 SIZE_LIMIT = 256 * 2**20  # bytes: the largest corpus that is read, unpacked
 SHOW_EVERY = 5  # epochs from one look at validation sentences to the next
@@ -541,7 +544,7 @@ def load_model(path):
         "".join([*english_table, *korean_table])  # raises TypeError for what is no text
         if not (notes["settings"]["token"] in TOKENS and has_ends and 0 < notes["length"] < 9999):
             raise ValueError("token, tables or length")
-        _, build_model, _ = choose_architecture(notes["settings"]["architecture"], notes["length"])
+        _, build_model, _ = choose_architecture(notes)
         model = build_model(len(english_table), len(korean_table), notes["settings"]["latent_dim"])
         model.load_weights(path)
     except Exception as error:  # of many kinds, as above
@@ -614,10 +617,10 @@ def make_translator(model, notes):
     A sentence without a known character gives "". What is longer than any sentence of the corpus
     is cut or, by a same-length model, refused: the function raises UserError.
     """
-    split, join, _, plural = TOKENS[notes["settings"]["token"]]
+    split, join, _, plural, _ = TOKENS[notes["settings"]["token"]]
     architecture, length = notes["settings"]["architecture"], notes["length"]
     english_table, korean_table = tables_of(notes)
-    decode = choose_architecture(architecture, length)[2](model, korean_table, length)
+    decode = choose_architecture(notes)[2](model, korean_table, length)
 
     def translate(sentences, batch_size=256):
         english_ids = [to_ids(split(sentence), english_table) for sentence in sentences]
@@ -711,7 +714,7 @@ def vectorize(settings, splits):
     `splits` are the training and validation pairs of text. Prints the sizes of the tables, and how
     much of the validation sentences is in neither.
     """
-    split, _, special, plural = TOKENS[settings.token]
+    split, _, special, plural, _ = TOKENS[settings.token]
     training, validation = [[tuple(map(split, pair)) for pair in pairs] for pairs in splits]
     tables = [build_table([special, *(pair[0] for pair in training)])]
     tables += [build_table([special, [START, END], *(pair[1] for pair in training)])]
@@ -748,7 +751,7 @@ def train(settings):
     tables = tables_of(notes)
 
     keras.utils.set_random_seed(settings.seed)
-    make_dataset, build_model, _ = choose_architecture(settings.architecture, notes["length"])
+    make_dataset, build_model, _ = choose_architecture(notes)
     show_arrays(make_dataset(training[len(training) // 4 :][:1], *tables, 1), *tables)
     training_data = make_dataset(training, *tables, settings.batch_size, settings.seed)
     validation_data = make_dataset(validation, *tables, settings.batch_size)
@@ -832,7 +835,7 @@ def translate_command(settings):
     """Print the translations of the sentences of the command line or of standard input."""
     model, notes = load_model(Path(settings.model_path))
     translate = make_translator(model, notes)
-    split, _, special, plural = TOKENS[notes["settings"]["token"]]
+    split, _, special, plural, _ = TOKENS[notes["settings"]["token"]]
     (table, _), length = tables_of(notes), notes["length"]
     # Bytes either way: the locale may have had another idea of the arguments.
     source = map(os.fsencode, settings.sentences) if settings.sentences else sys.stdin.buffer

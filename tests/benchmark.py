@@ -210,8 +210,8 @@ def ours(job):
     settings = script.read_settings(job["arguments"])
     splits = [[tuple(pair) for pair in job[side]] for side in ("training", "validation")]
     training, validation, notes = script.vectorize(settings, splits)
-    tables, architecture = script.tables_of(notes), settings.architecture
-    make_dataset, build_model, _ = script.choose_architecture(architecture, notes["length"])
+    tables = script.tables_of(notes)
+    make_dataset, build_model, _ = script.choose_architecture(notes)
     keras.utils.set_random_seed(settings.seed)
     data = make_dataset(training, *tables, settings.batch_size, settings.seed)
     model = build_model(*map(len, tables), settings.latent_dim)
@@ -272,14 +272,16 @@ def floor_operations(model, english_steps, korean_steps):
     Each number of a kernel costs a multiplication and an addition at each step, as many again for
     its own gradient, and for the gradient of what it multiplies.
     """
-    steps_of = {"encoder": english_steps, "decoder": korean_steps}  # what is between them is small
+    # What is between them, and the context, is once a sentence and small.
+    steps_of = {"encoder": english_steps, "patterns": english_steps, "decoder": korean_steps}
     one_hot_widths = [tensor.shape[-1] for tensor in model.inputs]
     most = least = 0
     for layer in model.layers:
         steps = steps_of.get(layer.name.partition("_")[0], 0)
-        for rows, columns in (w.shape for w in layer.trainable_weights if len(w.shape) == 2):
-            most += 2 * 3 * steps * rows * columns
-            least += 2 * (2 if rows in one_hot_widths else 3) * steps * rows * columns
+        for *width, rows, columns in (w.shape for w in layer.trainable_weights if len(w.shape) > 1):
+            operations = 2 * steps * math.prod(width) * rows * columns
+            most += 3 * operations
+            least += (2 if rows in one_hot_widths else 3) * operations
     return most, least
 
 

@@ -90,9 +90,7 @@ def train_small(tmp_path_factory):
         result = call(*arguments)
         assert result.status == 0, result.err
         model, notes = seq2seq_char.load_model(path)
-        make_dataset, build_model, _ = seq2seq_char.choose_architecture(
-            architecture, notes["length"]
-        )
+        make_dataset, build_model, _ = seq2seq_char.choose_architecture(notes)
         tables = seq2seq_char.tables_of(notes)
         split = seq2seq_char.TOKENS[token][0]
 

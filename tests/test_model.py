@@ -32,9 +32,13 @@ def test_the_architecture_is_that_of_the_lesson(trained):
     fed = {id(tensor) for tensor in decoder._inbound_nodes[0].arguments.keras_tensors}
     wanted = [model.get_layer(name).output for name in ("decoder_inputs", "state_h", "state_c")]
     assert fed == {id(tensor) for tensor in wanted} and id(outputs) not in fed
-    # Each prediction is told state_h anew; nothing else of the sentence goes around the decoder.
-    (told,) = model.get_layer("context")._inbound_nodes[0].arguments.keras_tensors
-    assert told._keras_history.operation.input is model.get_layer("state_h").output
+    # The context is one row for all steps, of the characters of the sentence and nothing else.
+    context = keras.Model(
+        model.get_layer("encoder_inputs").output, model.get_layer("context").output
+    )
+    assert context.output.shape == (None, 1, num_korean)
+    kinds = [type(layer).__name__ for layer in context.layers]
+    assert kinds == ["InputLayer", "ZeroPadding1D", "Conv1D", "GlobalMaxPooling1D", "Dense"]
     # One-hot rows go straight into the kernels.
     latent_dim = trained.notes["settings"]["latent_dim"]
     assert reader.cell.kernel.shape == (num_english, 4 * latent_dim)
@@ -203,3 +207,24 @@ def test_integer_ids_are_refused(trained):
     with pytest.raises(ValueError):
         trained.model([np.zeros((1, 3), "int32"), np.zeros((1, 3), "int32")])
     assert isinstance(trained.model, keras.Model)
+
+
+@pytest.mark.parametrize("token, width", [("char", 5), ("word", 1)])
+def test_the_context_is_of_patterns_anywhere_and_of_no_padding(train_small, token, width):
+    """Each score is linear in the strongest match of each pattern, wherever it begins or ends."""
+    small = train_small(token, "encoder-decoder")
+    kernel = small.model.get_layer("patterns").kernel.numpy()  # (width, English rows, patterns)
+    weights, bias = (weight.numpy() for weight in small.model.get_layer("context").weights)
+    assert kernel.shape[0] == width
+    encoder_model, _ = script.build_inference_models(small.model)
+    texts = sorted((english for english, _ in small.training), key=len)
+    texts = [script.to_ids(small.split(text), small.tables[0]) for text in (*texts[::20], "I")]
+    padded = keras.utils.pad_sequences(texts, padding="post", value=script.PADDING)
+    _, _, context = encoder_model(tf.one_hot(padded, kernel.shape[1]))
+    for row, ids in zip(context.numpy(), texts):
+        matches = np.zeros((len(ids) + width - 1, kernel.shape[2]))
+        for place, id in enumerate(ids):
+            for offset in range(width):
+                matches[place + width - 1 - offset] += kernel[offset, id]
+        strongest = np.maximum(matches.max(axis=0), 0)
+        np.testing.assert_allclose(row[0], strongest @ weights + bias, atol=1e-4)

@@ -119,7 +119,7 @@ def test_out_of_memory_is_one_line(job, monkeypatch, kind):
     arguments, path = job
     error = MemoryError() if kind is MemoryError else kind(None, None, "OOM when allocating")
 
-    def exhausted(*arguments):
+    def exhausted(*arguments, **options):
         raise error
 
     monkeypatch.setattr(script, "build_training_model", exhausted)

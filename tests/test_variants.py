@@ -96,7 +96,7 @@ def test_every_sentence_comes_back_from_its_words(number):
 
 
 def test_every_korean_sentence_comes_back_from_its_ids():
-    split, join, special, _ = script.TOKENS["word"]
+    split, join, special, *_ = script.TOKENS["word"]
     sentences = [korean for _, korean in bundled_pairs()]
     table = script.build_table([special, [script.START, script.END], *map(split, sentences)])
     assert len(table) > 1000
@@ -164,7 +164,7 @@ def test_the_character_tables_have_no_unknown(capsys):
 def test_an_unknown_word_is_a_row_of_its_own_in_the_arrays(architecture):
     _, validation, notes = vectorize("word")
     tables = script.tables_of(notes)
-    make_dataset, _, _ = script.choose_architecture(architecture, notes["length"])
+    make_dataset, _, _ = script.choose_architecture(notes)
     inputs, target = next(iter(make_dataset(validation, *tables, 1)))
     read = inputs[0].numpy()[0, :5]
     assert (read.sum(-1) == 1).all()
@@ -498,7 +498,8 @@ def test_the_first_pair_is_shown_in_words(architecture, shown, capsys):
     pair = ["Don't", "go", ", ", "Tom", "."], ["가지", "말아요", ", ", "톰"]
     english = script.build_table([[script.UNKNOWN], pair[0]])
     korean = script.build_table([[script.UNKNOWN, script.START, script.END], pair[1]])
-    make_dataset, _, _ = script.choose_architecture(architecture, 7)
+    notes = {"settings": {"token": "word", "architecture": architecture}, "length": 7}
+    make_dataset, _, _ = script.choose_architecture(notes)
     script.show_arrays(make_dataset([pair], english, korean, 1), english, korean)
     legend = "Each is a one-hot row: _ is a space, ^ the start, $ the end, 0 a row of padding.\n\n"
     lines = [line.rstrip() + "\n" for line in capsys.readouterr().out.splitlines()]
