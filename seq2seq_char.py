@@ -28,7 +28,7 @@ try:
 finally:
     os.dup2(standard_error, 2)
 
-# Hyperparameters: edit them here, or give one for a single run (EPOCHS is also --epochs).
+# Hyperparameters: edit them here, or give one for a run (EPOCHS is --epochs). Ranges are checked.
 DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; as text or in a .zip
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
 TOKEN = "char"  # what a sentence is a sequence of; char or word
@@ -99,7 +99,7 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
         # Korean takes about half as many characters as English.
         lambda english, korean: tf.maximum(tf.size(english), 2 * tf.size(korean)),
         bucket_boundaries=list(range(4, 2000, 4)),
-        bucket_batch_sizes=[batch_size] * 500,
+        bucket_batch_sizes=[batch_size] * 500,  # one more than boundaries
         padding_values=PADDING,
     )
     sizes = len(english_table), len(korean_table)
@@ -153,7 +153,7 @@ def cross_entropy(target, probabilities):
 
 
 def compile_model(model, learning_rate, num_steps):
-    """Prepare `model` for `num_steps` training steps: gradients cut to norm 1, weights decaying."""
+    """Prepare `model` for `num_steps` training steps. Weights decay: new sentences gain from it."""
     warmup = num_steps // 20  # the rate climbs to learning_rate, then falls along a cosine to 0
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
@@ -240,10 +240,10 @@ def join_words(words):
 
 
 # For each TOKEN: from a sentence to its sequence, the inverse, what every table has, the plural,
-# and how wide the patterns of the context are.
+# and what differs in build_training_model: a single word is a pattern.
 TOKENS = {
-    "char": (str, "".join, [], "characters", 5),
-    "word": (split_words, join_words, [UNKNOWN], "words", 1),
+    "char": (str, "".join, [], "characters", {}),
+    "word": (split_words, join_words, [UNKNOWN], "words", {"width": 1}),
 }
 
 
@@ -308,9 +308,9 @@ def choose_architecture(notes):
 
     These are the functions above, the datasets and models with what else they need filled in.
     """
-    *_, width = TOKENS[notes["settings"]["token"]]
+    *_, options = TOKENS[notes["settings"]["token"]]
     make_fixed = functools.partial(make_same_length_dataset, notes["length"])
-    build = functools.partial(build_training_model, width=width)
+    build = functools.partial(build_training_model, **options)
     return {
         "encoder-decoder": (make_dataset, build, make_greedy_decoder),
         "same-length": (make_fixed, build_same_length_model, make_same_length_decoder),
