@@ -784,8 +784,8 @@ def train(settings):
         done = f"{len(notes['history'])} of {settings.epochs} epochs are done"
         raise KeyboardInterrupt(f"{done}; the same command goes on from there") from None
     # The last weights, not those of lowest validation loss, after epoch 10: held-out sentences come
-    # out as well (chrF 14.9 with the last, 14.9 with the others on Tatoeba's corpus, 87.5 and 86.9
-    # on the bundled one), and more of the training sentences of Tatoeba are exact (100 and 98 %).
+    # out as well or better (chrF 14.9 with either on Tatoeba's corpus, 87.5 and 86.9 on the bundled
+    # one), and more of the training sentences of Tatoeba are exact (100 and 98 %).
     # Measured by tests/benchmark.py. The optimizer's state, larger than the weights, stays behind.
     save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
     with (
