@@ -127,6 +127,36 @@ def test_summary_and_tables():
     assert "WORDS: killed" in text
 
 
+def test_patience_with_the_usual_recipe_decides_the_time_to_90():
+    measures = report()
+    measures["patience"] = measured([0, 0.1], training_seconds=400.0, epochs=40)
+    assert benchmark.summarize(measures)["time_to_90_ratio"] == 20
+    text = benchmark.render(measures)
+    assert "| time_to_90_ratio | at least 20.000 | >= 20: met |" in text
+    assert "usual recipe after 40 epochs, 400 s of training: 10.0% of the training" in text
+    measures["patience"] = measured([0, 0.1, 0.95])
+    summary = benchmark.summarize(measures)
+    assert summary["time_to_90_ratio"] == 1.5 and not summary["time_to_90_is_lower_bound"]
+
+
+def test_patience_lasts_20_times_as_long_as_ours_took(monkeypatch):
+    jobs, stored = [], []
+
+    def told(worker, job, timeout):
+        jobs.append((worker, job["seconds"], job["look"], job["training"] != [], timeout))
+        return {"epochs": 3}
+
+    monkeypatch.setattr(benchmark, "in_own_process", told)
+    monkeypatch.setattr(benchmark, "read_corpora", lambda pairs: [("kor-eng", PAIRS)])
+    measures = report()
+    benchmark.patience(measures, lambda: stored.append(1))
+    assert jobs == [("usual", 400.0, 20.0, True, 1200.0)]
+    assert measures["patience"] == {"epochs": 3} and stored == [1]
+    measures["results"]["kor-eng"]["ours"]["curve"] = curve(0.5)
+    benchmark.patience(measures, stored.append)
+    assert len(jobs) == 1
+
+
 def test_nothing_measured_gives_tables_all_the_same():
     assert benchmark.summarize(benchmark.new_report(True))["epoch_seconds_ratio"] is None
     assert "not measured" in benchmark.render(benchmark.new_report(True))
