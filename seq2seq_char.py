@@ -19,6 +19,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(2 * os.cpu_count()))  # a tenth faster so
 standard_error = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow's greeting heeds no setting
 try:
@@ -119,7 +120,7 @@ def one_hot_lstm(units, return_state=True, **options):
     return layers.LSTM(units, kernel_initializer=normal, return_state=return_state, **options)
 
 
-def build_training_model(num_english_characters, num_korean_characters, latent_dim, width=5):
+def build_training_model(num_english_characters, num_korean_characters, latent_dim, width=4):
     """Return the model that `fit` trains, from the inputs of `one_hot_arrays` to probabilities."""
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
     encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)  # skips all-zero rows
@@ -137,7 +138,7 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     # What the decoder forgets, the context tells each prediction anew: a second score for each
     # character, by which patterns of `width` characters the English has (Kim, arXiv:1408.5882).
     options = {"use_bias": False, "kernel_initializer": keras.initializers.RandomNormal(stddev=0.5)}
-    patterns = layers.Conv1D(6 * latent_dim, width, activation="relu", name="patterns", **options)
+    patterns = layers.Conv1D(8 * latent_dim, width, activation="relu", name="patterns", **options)
     found = patterns(layers.ZeroPadding1D(width - 1)(encoder_inputs))  # no bias: padding is 0
     strongest = layers.GlobalMaxPooling1D(keepdims=True)(found)
     context = layers.Dense(num_korean_characters, name="context")(strongest)
@@ -211,8 +212,7 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
             translation = translation.write(translation.size(), row)
             # 6. Repeat with those that have no end character yet, up to the limit.
             go_on = character != korean_table[END]
-            unfinished, character = unfinished[go_on], character[go_on]
-            states = [state[go_on] for state in states]
+            unfinished, character, *states = [x[go_on] for x in (unfinished, character, *states)]
         return tf.transpose(translation.stack())
 
     return greedy_decode
