@@ -19,7 +19,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(2 * os.cpu_count()))  # a tenth faster so
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(2 * (os.cpu_count() or 1)))  # is faster
 standard_error = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow's greeting heeds no setting
 try:
@@ -78,10 +78,9 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     num_english_characters) and twice (batch, max_korean_length, num_korean_characters).
     """
     encoder_input_data = tf.one_hot(english_ids, num_english_characters)
-    korean_one_hot = tf.one_hot(korean_ids, num_korean_characters)
     # The target is one step ahead: at each step the decoder has to tell what it is fed next.
-    decoder_input_data = korean_one_hot[:, :-1]
-    decoder_target_data = korean_one_hot[:, 1:]
+    decoder_input_data = tf.one_hot(korean_ids[:, :-1], num_korean_characters)
+    decoder_target_data = tf.one_hot(korean_ids[:, 1:], num_korean_characters)
     return (encoder_input_data, decoder_input_data), decoder_target_data
 
 
