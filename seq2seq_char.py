@@ -78,6 +78,7 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     num_english_characters) and twice (batch, max_korean_length, num_korean_characters).
     """
     encoder_input_data = tf.one_hot(english_ids, num_english_characters)
+    korean_ids = tf.convert_to_tensor(korean_ids)
     # The target is one step ahead: at each step the decoder has to tell what it is fed next.
     decoder_input_data = tf.one_hot(korean_ids[:, :-1], num_korean_characters)
     decoder_target_data = tf.one_hot(korean_ids[:, 1:], num_korean_characters)
