@@ -19,7 +19,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(2 * (os.cpu_count() or 1)))  # is faster
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(2 * (os.cpu_count() or 1)))  # two a core
 standard_error = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow's greeting heeds no setting
 try:

@@ -1,6 +1,6 @@
 """Side-by-side measurements: the usual recipe of the tutorials against this project's script.
 
-    python tests/benchmark.py --output FOLDER            all stages, in about two hours
+    python tests/benchmark.py --output FOLDER            all stages; 48 minutes and patience
     python tests/benchmark.py --quick --output FOLDER    all, on less data, in a quarter hour
     python tests/benchmark.py --only systems,pictures --output FOLDER    some stages once more
     python tests/benchmark.py --model runs/eng-kor.keras --data data/eng-kor.tsv
@@ -171,6 +171,7 @@ def usual_decoder(model, shape):
 
 def usual(job):
     """Train and decode as the tutorials do; return the measurements."""
+    del os.environ["TF_NUM_INTEROP_THREADS"]  # of ours; TensorFlow looks when it computes first
     base_mb = peak_mb()
     training, validation = job["training"], job["validation"]
     shape = usual_shape(training + validation)
@@ -450,8 +451,6 @@ def work(worker):
         print(json.dumps(result), file=results, flush=True)
 
     functions = {"usual": usual, "ours": ours, "first_translation": first_translation}
-    if worker == "usual":
-        del os.environ["TF_NUM_INTEROP_THREADS"]  # of ours; TensorFlow looks when it computes first
     try:
         tell(functions[worker]({**job, "tell": tell}))
     except Exception as error:
@@ -766,12 +765,13 @@ def comparison_table(report):
                 for which, at in weights.items()
             ]
             notes.append(f"\n\nWeights by validation loss, {name}: {'; '.join(told)}.")
-    told = (
-        "\n\nThe usual recipe after {epochs} epochs, {training_seconds:,.0f} s of training: "
-        "{training[exact]:.1%} of the training sentences exact, validation chrF "
-        "{validation[chrf]:.1f}."
-    )
-    notes.append(told.format(**report["patience"]) if "training" in report["patience"] else "")
+    if "training" in report["patience"]:
+        told = (
+            "\n\nThe usual recipe after {epochs} epochs, {training_seconds:,.0f} s of training: "
+            "{training[exact]:.1%} of the training sentences exact, validation chrF "
+            "{validation[chrf]:.1f}."
+        )
+        notes.append(told.format(**report["patience"]))
     return table(templates, results, transposed=True) + "".join(notes)
 
 
