@@ -38,8 +38,8 @@ NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 1000000
 MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
 VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
 BATCH_SIZE = 128  # sentence pairs in one training step; 1 to 4096
-EPOCHS = 48  # passes over the training pairs; 1 to 10000
-LATENT_DIM = 64  # numbers in h and in c, for each reading direction; 1 to 4096
+EPOCHS = 50  # passes over the training pairs; 1 to 10000
+LATENT_DIM = 56  # numbers in h and in c, for each reading direction; 1 to 4096
 LEARNING_RATE = 0.02  # the largest step size of the schedule; 0.000001 to 1.0
 SEED = 1  # of all that is random; 0 to 2147483647
 
@@ -116,7 +116,7 @@ def one_hot_lstm(units, return_state=True, **options):
 
     Keras's default (Glorot) makes that too small to notice; at about size 2 it is quickly learned.
     """
-    normal = keras.initializers.RandomNormal(stddev=2.3)
+    normal = keras.initializers.RandomNormal(stddev=2.4)
     return layers.LSTM(units, kernel_initializer=normal, return_state=return_state, **options)
 
 
@@ -138,7 +138,7 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     # What the decoder forgets, the context tells each prediction anew: a second score for each
     # character, by which patterns of `width` characters the English has (Kim, arXiv:1408.5882).
     options = {"use_bias": False, "kernel_initializer": keras.initializers.RandomNormal(stddev=0.5)}
-    patterns = layers.Conv1D(8 * latent_dim, width, activation="relu", name="patterns", **options)
+    patterns = layers.Conv1D(9 * latent_dim, width, activation="relu", name="patterns", **options)
     found = patterns(layers.ZeroPadding1D(width - 1)(encoder_inputs))  # no bias: padding is 0
     strongest = layers.GlobalMaxPooling1D(keepdims=True)(found)
     context = layers.Dense(num_korean_characters, name="context")(strongest)
@@ -159,7 +159,7 @@ def compile_model(model, learning_rate, num_steps):
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
-    optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.1)
+    optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.08)
     model.compile(optimizer, cross_entropy, metrics=exact_metrics())
 
 
@@ -340,7 +340,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 5  # of the saved model: raised by whatever makes older files unreadable
+FORMAT = 6  # of the saved model: raised by whatever makes older files unreadable
 NOTES = "seq2seq_char.json"  # the member of the .keras file that holds all but the weights
 SIZE_LIMIT = 256 * 2**20  # bytes: the largest corpus that is read, unpacked
 SHOW_EVERY = 5  # epochs from one look at validation sentences to the next

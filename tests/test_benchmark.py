@@ -80,7 +80,7 @@ def test_floor_counts_every_product_of_the_model():
     model = script.build_training_model(english, korean, units)
     encoder, decoder = model.get_layer("encoder_lstm"), model.get_layer("decoder_lstm")
     ends, starts = decoder.units, encoder.forward_layer.units
-    patterns = 4 * english * 8 * units * 100
+    patterns = 4 * english * 9 * units * 100
     one_hot = 2 * 4 * starts * english * 100, patterns, 4 * ends * korean * 60
     others = 2 * 4 * starts * starts * 100, (4 * ends * ends + ends * korean) * 60
     assert benchmark.floor_operations(model, 100, 60) == (
