@@ -783,9 +783,9 @@ def train(settings):
     except KeyboardInterrupt:
         done = f"{len(notes['history'])} of {settings.epochs} epochs are done"
         raise KeyboardInterrupt(f"{done}; the same command goes on from there") from None
-    # The last weights, not those of lowest validation loss, after epoch 32: held-out sentences come
-    # out better (chrF 15.5 and 15.2 on Tatoeba's corpus, 87.8 and 86.5 on the bundled one), and
-    # more of the training sentences of Tatoeba are exact (99.7 and 92 %).
+    # The last weights, not those of lowest validation loss, after epoch 30: held-out sentences come
+    # out better (chrF 15.0 and 14.8 on Tatoeba's corpus, 87.4 and 85.3 on the bundled one), and
+    # more of the training sentences of Tatoeba are exact (99.3 and 79 %).
     # Measured by tests/benchmark.py. The optimizer's state, larger than the weights, stays behind.
     save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
     with (
