@@ -1,6 +1,7 @@
 """The benchmark's own arithmetic, on a dozen pairs; what it measures is not tested here."""
 
 import json
+import os
 
 import benchmark
 import pytest
@@ -155,6 +156,17 @@ def test_patience_lasts_20_times_as_long_as_ours_took(monkeypatch):
     measures["results"]["kor-eng"]["ours"]["curve"] = curve(0.5)
     benchmark.patience(measures, stored.append)
     assert len(jobs) == 1
+
+
+def test_the_usual_recipe_has_as_many_threads_as_tensorflow_gives(monkeypatch):
+    def stop(pairs):
+        raise StopIteration(os.environ.get("TF_NUM_INTEROP_THREADS"))
+
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "7")
+    monkeypatch.setattr(benchmark, "usual_shape", stop)
+    with pytest.raises(StopIteration) as stopped:
+        benchmark.usual({"training": [], "validation": []})
+    assert stopped.value.value is None
 
 
 def test_nothing_measured_gives_tables_all_the_same():
