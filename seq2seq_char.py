@@ -78,10 +78,9 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     num_english_characters) and twice (batch, max_korean_length, num_korean_characters).
     """
     encoder_input_data = tf.one_hot(english_ids, num_english_characters)
-    korean_ids = tf.convert_to_tensor(korean_ids)
+    korean_data = tf.one_hot(korean_ids, num_korean_characters)
     # The target is one step ahead: at each step the decoder has to tell what it is fed next.
-    decoder_input_data = tf.one_hot(korean_ids[:, :-1], num_korean_characters)
-    decoder_target_data = tf.one_hot(korean_ids[:, 1:], num_korean_characters)
+    decoder_input_data, decoder_target_data = korean_data[:, :-1], korean_data[:, 1:]
     return (encoder_input_data, decoder_input_data), decoder_target_data
 
 
@@ -160,6 +159,7 @@ def compile_model(model, learning_rate, num_steps):
         0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
     )
     optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.08)
+    optimizer.build(model.trainable_variables)  # now, or `fit` compiles its first step twice
     model.compile(optimizer, cross_entropy, metrics=exact_metrics())
 
 
@@ -820,7 +820,6 @@ def resume(model, notes, checkpoint_path, fresh):
         old = {**saved["settings"], "the data": saved["data"], "--fresh": False}
         if changed := [name for name in new if new[name] != old.get(name)]:
             raise ValueError("changed: " + ", ".join(changed))
-        model.optimizer.build(model.trainable_variables)
         model.load_weights(checkpoint_path)
         notes["history"] = saved["history"]
         print(f"Going on with an interrupted run, after epoch {len(saved['history'])}.\n")

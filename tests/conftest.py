@@ -62,6 +62,17 @@ def interrupt(arguments, monkeypatch, after, signal_number=signal.SIGINT):
             signal.signal(signal_number, before)
 
 
+def call_without_training(arguments, monkeypatch):
+    """Call `main` as if Ctrl-C came before the first batch; return what `call` does."""
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seq2seq_char.keras.Model, "fit", interrupted)
+        return call(*arguments)
+
+
 def bundled_pairs():
     """Return the pairs of the bundled corpus, in the order of the file."""
     lines = (ROOT / "data" / "eng-kor.tsv").read_text(encoding="utf-8").splitlines()

@@ -162,7 +162,6 @@ def test_weights_decay_under_both_optimizers():
     model = script.build_training_model(3, 4, 2)
     script.compile_model(model, 1.0, 20)
     optimizer, before = model.optimizer, model.get_weights()
-    optimizer.build(model.trainable_variables)
     optimizer.iterations.assign(1)  # the end of the warm-up: a step size of 1
     optimizer.apply([tf.zeros(weight.shape) for weight in before])
     for old, new in zip(before, model.get_weights()):
@@ -228,3 +227,19 @@ def test_the_context_is_of_patterns_anywhere_and_of_no_padding(train_small, toke
                 matches[place + width - 1 - offset] += kernel[offset, id]
         strongest = np.maximum(matches.max(axis=0), 0)
         np.testing.assert_allclose(row[0], strongest @ weights + bias, atol=1e-4)
+
+
+def test_the_training_step_is_compiled_once(trained, monkeypatch):
+    """Compiling takes seconds; TensorFlow does it twice if the first step makes variables."""
+    times = []
+    train_step = keras.Model.train_step
+
+    def counting(model, data):
+        times.append(model)
+        return train_step(model, data)
+
+    monkeypatch.setattr(keras.Model, "train_step", counting)
+    model = trained.build()
+    script.compile_model(model, 0.01, 20)
+    model.fit(trained.dataset(trained.training, 8), verbose=0)
+    assert len(times) == 1

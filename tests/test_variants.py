@@ -11,7 +11,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import EPOCHS, KOR_ENG, TINY, bundled_pairs, call, interrupt, run
+from conftest import (
+    EPOCHS,
+    KOR_ENG,
+    TINY,
+    bundled_pairs,
+    call,
+    call_without_training,
+    interrupt,
+    run,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -412,21 +421,15 @@ def test_an_interrupted_run_goes_on_unless_it_is_of_another_kind(
     kind = ["--token", "word", "--architecture", "same-length"]
     assert interrupt([*arguments, *kind], monkeypatch, after=2).status == 130
     checkpoint = tmp_path / "checkpoint-model.keras"
-    with monkeypatch.context() as patch:
-
-        def no_training(*arguments, **options):
-            raise KeyboardInterrupt
-
-        patch.setattr(keras.Model, "fit", no_training)
-        for other, changed in [
-            (["--token", "char", "--architecture", "same-length"], "token"),
-            (["--token", "word", "--architecture", "encoder-decoder"], "architecture"),
-            (["--token", "char", "--architecture", "encoder-decoder"], "token, architecture"),
-        ]:
-            result = call(*arguments, *other)
-            reason = f"interrupted run in {checkpoint} (changed: {changed}).\n"
-            assert f"Not going on with the {reason}" in result.out
-            assert result.err.startswith("\n0 of 3 epochs are done;")
+    for other, changed in [
+        (["--token", "char", "--architecture", "same-length"], "token"),
+        (["--token", "word", "--architecture", "encoder-decoder"], "architecture"),
+        (["--token", "char", "--architecture", "encoder-decoder"], "token, architecture"),
+    ]:
+        result = call_without_training([*arguments, *other], monkeypatch)
+        reason = f"interrupted run in {checkpoint} (changed: {changed}).\n"
+        assert f"Not going on with the {reason}" in result.out
+        assert result.err.startswith("\n0 of 3 epochs are done;")
     result = call(*arguments, *kind)
     assert result.status == 0 and "Not going on" not in result.out
     assert "Going on with an interrupted run, after epoch 2.\n" in result.out
