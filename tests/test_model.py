@@ -158,14 +158,17 @@ def test_muon_moves_recurrent_kernels_and_adam_the_rest():
     assert along.min() > 0.6
 
 
-def test_weights_decay_under_both_optimizers():
-    model = script.build_training_model(3, 4, 2)
+@pytest.mark.parametrize("build", [script.build_training_model, script.build_same_length_model])
+def test_weights_decay_but_for_those_of_the_context(build):
+    model = build(3, 4, 2)
     script.compile_model(model, 1.0, 20)
-    optimizer, before = model.optimizer, model.get_weights()
+    optimizer = model.optimizer
     optimizer.iterations.assign(1)  # the end of the warm-up: a step size of 1
+    before = model.get_weights()
     optimizer.apply([tf.zeros(weight.shape) for weight in before])
-    for old, new in zip(before, model.get_weights()):
-        np.testing.assert_allclose(new, 0.92 * old, rtol=1e-5)
+    for weight, old, new in zip(model.weights, before, model.get_weights()):
+        is_kept = weight.path.split("/")[0] in ("patterns", "context")
+        np.testing.assert_allclose(new, (1 if is_kept else 0.92) * old, rtol=1e-5)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(trained):
