@@ -78,9 +78,10 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     num_english_characters) and twice (batch, max_korean_length, num_korean_characters).
     """
     encoder_input_data = tf.one_hot(english_ids, num_english_characters)
-    korean_data = tf.one_hot(korean_ids, num_korean_characters)
+    korean_ids = tf.convert_to_tensor(korean_ids)
     # The target is one step ahead: at each step the decoder has to tell what it is fed next.
-    decoder_input_data, decoder_target_data = korean_data[:, :-1], korean_data[:, 1:]
+    decoder_input_data = tf.one_hot(korean_ids[:, :-1], num_korean_characters)
+    decoder_target_data = tf.one_hot(korean_ids[:, 1:], num_korean_characters)
     return (encoder_input_data, decoder_input_data), decoder_target_data
 
 
@@ -107,7 +108,6 @@ def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=No
 
 
 # ---------------------------------------- Training model ----------------------------------------
-# Its encoder's final states start its decoder.
 
 
 def one_hot_lstm(units, return_state=True, **options):
