@@ -564,7 +564,7 @@ def tables_of(notes):
 class AdamWithMuon(keras.optimizers.Adam):
     """Adam, but Muon for recurrent kernels: sentences are known by heart in half the epochs.
 
-    Weights decay, but for those of the context and its patterns: new sentences come out better.
+    Weights decay, but for those of the context and its patterns: for new sentences a little better.
 
     Muon (K. Jordan et al., 2024, kellerjordan.github.io/posts/muon) makes all singular values of a
     step about 1, by the Newton-Schulz iterations with its numbers, so that all directions of the
