@@ -234,15 +234,15 @@ def test_the_context_is_of_patterns_anywhere_and_of_no_padding(train_small, toke
 
 def test_the_training_step_is_compiled_once(trained, monkeypatch):
     """Compiling takes seconds; TensorFlow does it twice if the first step makes variables."""
-    times = []
+    traces = []
     train_step = keras.Model.train_step
 
     def counting(model, data):
-        times.append(model)
+        traces.append(model)
         return train_step(model, data)
 
     monkeypatch.setattr(keras.Model, "train_step", counting)
     model = trained.build()
     script.compile_model(model, 0.01, 20)
     model.fit(trained.dataset(trained.training, 8), verbose=0)
-    assert len(times) == 1
+    assert len(traces) == 1

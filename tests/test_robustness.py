@@ -98,15 +98,15 @@ def test_a_run_that_is_not_the_same_starts_anew_and_says_why(job, monkeypatch, t
         result = call_without_training([*arguments, *more], monkeypatch)
         assert reason in result.out and "Going on" not in result.out
         assert result.err.startswith("\n0 of ")
-    checkpoint.write_bytes(data[:-1000])
-    result = call_without_training(arguments, monkeypatch)
-    assert "is damaged or not a model of this script" in result.out
-    assert result.err.startswith("\n0 of ")
-    checkpoint.write_bytes(data)
-    write_pairs(corpus, trained.pairs[1:])
-    result = call(*arguments)
-    assert result.status == 0 and "changed: the data" in result.out
-    assert "Epoch 1/" in result.out and "Going on" not in result.out
+    for pairs, size, reason in [
+        (trained.pairs, -1000, "is damaged or not a model of this script"),
+        (trained.pairs[1:], len(data), "changed: the data"),
+    ]:
+        write_pairs(corpus, pairs)
+        checkpoint.write_bytes(data[:size])
+        result = call(*arguments)
+        assert result.status == 0 and reason in result.out
+        assert "Epoch 1/" in result.out and "Going on" not in result.out
 
 
 @pytest.mark.parametrize("kind", [MemoryError, tf.errors.ResourceExhaustedError])
