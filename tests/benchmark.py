@@ -431,9 +431,8 @@ def in_own_process(worker, job, timeout):
         output, fault = late.stdout or b"", f"stopped after {timeout:.0f} s"
     result = {"name": job["name"]}
     for line in output.splitlines():
-        with contextlib.suppress(
-            ValueError
-        ):  # of a killed process, the last line may be half there
+        # Of a killed process, the last line may be half there.
+        with contextlib.suppress(ValueError):
             result |= json.loads(line)
     if fault:
         result.setdefault("error", fault)
