@@ -5,43 +5,59 @@ after Sutskever et al. (2014, arXiv:1409.3215) and Cho et al. (2014, arXiv:1406.
 
 1. Write every sentence as one-hot rows, one row for each character.
 2. An encoder LSTM reads the English sentence, forwards and backwards. Its outputs are discarded;
-   its final state vectors, h and c, are kept. So is what a convolution finds, the context vector.
-3. A decoder LSTM, which knows no more of the sentence, starts from h and c and learns to predict
-   each Korean character, given the true characters before it. That is called teacher forcing.
+   its final state vectors, h and c, are kept. They are all that the decoder learns of the sentence.
+3. A decoder LSTM starts from h and c and learns to predict each Korean character, given the true
+   characters before it. That is called teacher forcing.
 4. To translate, the decoder is fed a start character, then its own most probable choice, again
    and again, until it chooses the end character.
 
-python seq2seq_char.py                           train, report and save (--help lists the settings)
-python seq2seq_char.py translate "I am busy."    translate with the saved model
+python seq2seq_char.py                                   train, report and save
+python seq2seq_char.py translate "I am busy."            translate with the saved model
+python seq2seq_char.py translate --steps "I am busy."    show how the translation comes about
 """
 
+import argparse
+import array
+import difflib
+import functools
+import hashlib
+import io
+import itertools
+import json
+import math
 import os
+import random
+import re
+import signal
+import sys
+import unicodedata
+import zipfile
+import zlib
+from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(2 * (os.cpu_count() or 1)))  # two a core
-standard_error = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # TensorFlow's greeting heeds no setting
-try:
-    import keras
-    import tensorflow as tf
-    from keras import layers
-finally:
-    os.dup2(standard_error, 2)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells only what stops it
 
-# Hyperparameters: edit them here, or give one for a run (EPOCHS is --epochs). Ranges are checked.
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+# Settings: edit them here, or give one for a single run as a flag (EPOCHS is --epochs).
 DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; as text or in a .zip
+REVERSED = False  # True swaps the two columns, to learn Korean to English
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
-TOKEN = "char"  # what a sentence is a sequence of; char or word
-ARCHITECTURE = "encoder-decoder"  # of the network; encoder-decoder or same-length
-NUM_PAIRS = 0  # pairs to use, from the top of the file, 0 for all; 0 to 10000000
-MAX_LENGTH = 64  # the longest sentence used, in characters; 1 to 1000
-VALIDATION_FRACTION = 0.1  # English sentences kept out of training, to test on; 0.001 to 0.9
-BATCH_SIZE = 128  # sentence pairs in one training step; 1 to 4096
-EPOCHS = 50  # passes over the training pairs; 1 to 10000
-LATENT_DIM = 56  # numbers in h and in c, for each reading direction; 1 to 4096
-LEARNING_RATE = 0.02  # the largest step size of the schedule; 0.000001 to 1.0
-SEED = 1  # of all that is random; 0 to 2147483647
+TOKEN = "char"  # what a sentence is a sequence of: "char" or "word"
+ARCHITECTURE = "encoder-decoder"  # of the network: "encoder-decoder" or "same-length"
+NUM_PAIRS = 0  # pairs to use, from the top of the file; 0 for all
+MAX_LENGTH = 64  # the longest sentence used, in characters
+VALIDATION_FRACTION = 0.1  # share of the English sentences kept out of training, to test on
+BATCH_SIZE = 64  # sentence pairs in one training step
+EPOCHS = 24  # passes over the training pairs
+LATENT_DIM = 128  # numbers in h and in c, for each reading direction
+LEARNING_RATE = 0.008  # the largest step size; it falls to 0 in the course of training
+SEED = 1  # of all that is random: split, first weights, order of the pairs
+SETTINGS = [name for name in globals() if name.isupper()]  # the names of the constants above
 
 START, END = "\t", "\n"  # stand before and after each Korean sentence, and in none
 UNKNOWN = "\ufffd"  # stands for every word that training never saw
@@ -52,22 +68,32 @@ PADDING = -1  # the id that tf.one_hot turns into an all-zero row
 # Sentences become ids, which stay in memory; ids become one-hot rows, one batch at a time.
 
 
+def normalize_source(sentence):
+    """Return `sentence` as the encoder reads it: in lower case, without a closing . or !
+
+    So "I am busy." and "i am busy" are one input. A question mark stays: it changes the meaning.
+    """
+    straight_quotes = sentence.translate(str.maketrans("‘’“”", "''\"\""))
+    return unicodedata.normalize("NFC", straight_quotes.lower()).rstrip(".! ")
+
+
 def build_table(sentences):
     """Return the character table of `sentences`, {character: id}, in the order of code points."""
-    return {character: id for id, character in enumerate(sorted(set().union(*sentences)))}
+    characters = sorted(set().union(*sentences))
+    return {character: id for id, character in enumerate(characters)}
 
 
 def to_ids(sentence, table):
     """Return the ids of `sentence`, a list; what `table` lacks becomes UNKNOWN if that is in it."""
-    ids = (table.get(character, table.get(UNKNOWN)) for character in sentence)
+    ids = [table.get(character, table.get(UNKNOWN)) for character in sentence]
     return [id for id in ids if id is not None]
 
 
-def to_characters(ids, table):
-    """Return the list of characters of `ids` up to the end character, the inverse of `to_ids`."""
-    all_characters = list(table)
-    characters = [all_characters[id] for id in ids]
-    return characters[: characters.index(END)] if END in characters else characters
+def to_text(ids, table):
+    """Return the text of `ids` up to the end character: the inverse of `to_ids`."""
+    characters = list(table)
+    text = "".join(characters[id] for id in ids)
+    return text.partition(END)[0].strip()
 
 
 def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_characters):
@@ -85,82 +111,108 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     return (encoder_input_data, decoder_input_data), decoder_target_data
 
 
-def make_dataset(pairs, english_table, korean_table, batch_size, shuffle_seed=None):
-    """Return a tf.data.Dataset of the batches of `one_hot_arrays`, shuffled anew in each epoch.
+def ragged_ids(sentences, table):
+    """Return the ids of all `sentences`, an int32 tf.RaggedTensor: (number of sentences, None)."""
+    ids, lengths = array.array("i"), []
+    for sentence in sentences:
+        sentence_ids = to_ids(sentence, table)
+        ids.extend(sentence_ids)
+        lengths.append(len(sentence_ids))
+    return tf.RaggedTensor.from_row_lengths(np.array(ids, np.int32), lengths)
 
-    Sentences of like length share a batch, so that little of it is padding.
+
+def make_dataset(pairs, tables, batch_size, shuffle_seed=None, make_arrays=one_hot_arrays):
+    """Return a tf.data.Dataset of batches of `make_arrays`, for the (English, Korean) `tables`.
+
+    Sentences of like length share a batch, so that little of it is padding. With a `shuffle_seed`
+    the pairs come in another order in each epoch.
     """
-    english = tf.ragged.constant([to_ids(side, english_table) for side, _ in pairs], tf.int32)
-    korean = [to_ids([START, *side, END], korean_table) for _, side in pairs]
-    dataset = tf.data.Dataset.from_tensor_slices((english, tf.ragged.constant(korean, tf.int32)))
-    dataset = dataset.map(lambda *ids: ids)  # from ragged to plain tensors
+    english_ids = ragged_ids((english for english, _ in pairs), tables[0])
+    korean_ids = ragged_ids(([START, *korean, END] for _, korean in pairs), tables[1])
+    # Korean takes about half as many characters as English.
+    lengths = tf.maximum(english_ids.row_lengths(), 2 * korean_ids.row_lengths())
+    groups = lengths // 4
+
+    def arrays_of(places):
+        english = tf.gather(english_ids, places).to_tensor(PADDING)
+        korean = tf.gather(korean_ids, places).to_tensor(PADDING)
+        return make_arrays(english, korean, len(tables[0]), len(tables[1]))
+
+    places = tf.data.Dataset.range(len(pairs))
     if shuffle_seed is not None:
-        dataset = dataset.shuffle(len(pairs), seed=shuffle_seed)
-    dataset = dataset.bucket_by_sequence_length(
-        # Korean takes about half as many characters as English.
-        lambda english, korean: tf.maximum(tf.size(english), 2 * tf.size(korean)),
-        bucket_boundaries=list(range(4, 2000, 4)),
-        bucket_batch_sizes=[batch_size] * 500,  # one more than boundaries
-        padding_values=PADDING,
+        places = places.shuffle(len(pairs), seed=shuffle_seed)
+    batches = places.group_by_window(
+        lambda place: groups[place], lambda _, group: group.batch(batch_size), batch_size
     )
-    sizes = len(english_table), len(korean_table)
-    return prefetched(dataset.map(lambda *ids: one_hot_arrays(*ids, *sizes)))
+    num_batches = sum(math.ceil(size / batch_size) for size in np.bincount(groups))
+    batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can hold up the end of an epoch for seconds
+    return batches.map(arrays_of).prefetch(2).with_options(options)
 
 
 # ---------------------------------------- Training model ----------------------------------------
 
 
-def one_hot_lstm(units, return_state=True, **options):
+def one_hot_lstm(units, **options):
     """Return an LSTM layer that reads one-hot rows, each of which picks one row of its kernel.
 
-    Keras's default (Glorot) makes that too small to notice; at about size 2 it is quickly learned.
+    Keras's default (Glorot) makes these rows too small to notice; larger ones are quickly learned.
     """
-    normal = keras.initializers.RandomNormal(stddev=2.4)
-    return layers.LSTM(units, kernel_initializer=normal, return_state=return_state, **options)
+    normal = keras.initializers.RandomNormal(stddev=1.4)
+    return layers.LSTM(units, kernel_initializer=normal, **options)
 
 
-def build_training_model(num_english_characters, num_korean_characters, latent_dim, width=4):
-    """Return the model that `fit` trains, from the inputs of `one_hot_arrays` to probabilities."""
+def build_training_model(num_english_characters, num_korean_characters, latent_dim):
+    """Return the model that `fit` trains, from the inputs of `one_hot_arrays` to probabilities.
+
+    Its output is (batch, max_korean_length, num_korean_characters).
+    """
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
     encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)  # skips all-zero rows
+    encoder_lstm = one_hot_lstm(latent_dim, return_state=True, name="lstm")
+    both_ways = layers.Bidirectional(encoder_lstm, name="encoder_lstm")
     # The encoder's outputs are discarded: only the final states of both directions go on.
-    both_ways = layers.Bidirectional(one_hot_lstm(latent_dim), name="encoder_lstm")
     _, forward_h, forward_c, backward_h, backward_c = both_ways(encoder_rows)
     state_h = layers.Concatenate(name="state_h")([forward_h, backward_h])
     state_c = layers.Concatenate(name="state_c")([forward_c, backward_c])
 
     decoder_inputs = keras.Input((None, num_korean_characters), name="decoder_inputs")
-    decoder_lstm = one_hot_lstm(2 * latent_dim, return_sequences=True, name="decoder_lstm")
+    decoder_lstm = one_hot_lstm(
+        2 * latent_dim, return_sequences=True, return_state=True, name="decoder_lstm"
+    )
     # The decoder starts from the encoder's states. Its own states are for inference only.
     decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
-    scores = layers.Dense(num_korean_characters, name="decoder_dense")(decoder_outputs)
-    # What the decoder forgets, the context tells each prediction anew: a second score for each
-    # character, by which patterns of `width` characters the English has (Kim, arXiv:1408.5882).
-    options = {"use_bias": False, "kernel_initializer": keras.initializers.RandomNormal(stddev=0.5)}
-    patterns = layers.Conv1D(9 * latent_dim, width, activation="relu", name="patterns", **options)
-    found = patterns(layers.ZeroPadding1D(width - 1)(encoder_inputs))  # no bias: padding is 0
-    strongest = layers.GlobalMaxPooling1D(keepdims=True)(found)
-    context = layers.Dense(num_korean_characters, name="context")(strongest)
-    return keras.Model([encoder_inputs, decoder_inputs], keras.ops.softmax(scores + context))
+    decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
+    probabilities = decoder_dense(decoder_outputs)
+    return keras.Model([encoder_inputs, decoder_inputs], probabilities, name="training_model")
+
+
+def is_real(target):
+    """Return where a target array has characters, a bool for each row: padding is all zeros."""
+    return tf.reduce_any(target > 0, axis=-1)
 
 
 def cross_entropy(target, probabilities):
-    """Return the loss of a batch, a scalar in nats per character, from two arrays of one shape."""
+    """Return the losses of the real characters of a batch, in nats; `fit` takes their mean."""
     # A tenth of each target goes to all characters alike: new sentences come out better.
     losses = keras.losses.categorical_crossentropy(target, probabilities, label_smoothing=0.1)
-    is_real = tf.reduce_sum(target, axis=-1)  # 1 for a character, 0 for padding: it does not count
-    return tf.reduce_sum(losses * is_real) / tf.reduce_sum(is_real)
+    return tf.boolean_mask(losses, is_real(target))
+
+
+def accuracy(target, probabilities):
+    """Return for each real character of a batch whether it is the most probable one, 1 or 0."""
+    hits = keras.metrics.categorical_accuracy(target, probabilities)
+    return tf.boolean_mask(hits, is_real(target))
 
 
 def compile_model(model, learning_rate, num_steps):
-    """Prepare `model` for `num_steps` training steps. Weights decay: new sentences gain from it."""
-    warmup = num_steps // 20  # the rate climbs to learning_rate, then falls along a cosine to 0
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, num_steps - warmup, warmup_target=learning_rate, warmup_steps=warmup
-    )
-    optimizer = AdamWithMuon(schedule, global_clipnorm=1.0, weight_decay=0.08)
+    """Prepare `model` for `num_steps` training steps, in which the learning rate falls to 0."""
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
+    # Large weights decay, and no step is longer than 1: new sentences come out better.
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.3, global_clipnorm=1.0)
     optimizer.build(model.trainable_variables)  # now, or `fit` compiles its first step twice
-    model.compile(optimizer, cross_entropy, metrics=exact_metrics())
+    model.compile(optimizer, loss=cross_entropy, metrics=[accuracy])
 
 
 # --------------------------------------- Inference models ---------------------------------------
@@ -170,19 +222,19 @@ def compile_model(model, learning_rate, num_steps):
 def build_inference_models(model):
     """Return the (encoder model, decoder model) of a trained or re-loaded `model`.
 
-    Encoder: encoder_input_data to h and c, (batch, 2 * latent_dim) each, and the context, (batch,
-    1, num_korean_characters). Decoder: one character (batch, 1, num_korean_characters) and these
-    three to the next one's probabilities, new h and c, and the same context.
+    Encoder: encoder_input_data to h and c, (batch, 2 * latent_dim) each. Decoder: one character,
+    (batch, 1, num_korean_characters), h and c to the next one's probabilities, new h and new c.
     """
-    encoder_states = [model.get_layer(name).output for name in ("state_h", "state_c", "context")]
+    encoder_states = [model.get_layer("state_h").output, model.get_layer("state_c").output]
     encoder_model = keras.Model(model.get_layer("encoder_inputs").output, encoder_states)
 
-    decoder_lstm, decoder_dense = map(model.get_layer, ("decoder_lstm", "decoder_dense"))
+    decoder_lstm = model.get_layer("decoder_lstm")
+    decoder_dense = model.get_layer("decoder_dense")
     character = keras.Input((1, decoder_dense.units))
-    state_h, state_c, context = states = [keras.Input(state.shape[1:]) for state in encoder_states]
-    decoder_outputs, *new_states = decoder_lstm(character, initial_state=[state_h, state_c])
-    outputs = [keras.ops.softmax(decoder_dense(decoder_outputs) + context), *new_states, context]
-    return encoder_model, keras.Model([character, *states], outputs)
+    states = [keras.Input((decoder_lstm.units,)), keras.Input((decoder_lstm.units,))]
+    decoder_outputs, new_h, new_c = decoder_lstm(character, initial_state=states)
+    probabilities = decoder_dense(decoder_outputs)
+    return encoder_model, keras.Model([character, *states], [probabilities, new_h, new_c])
 
 
 def make_greedy_decoder(model, korean_table, max_korean_length):
@@ -192,27 +244,27 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
     at most `max_korean_length`; what follows an end character has no meaning.
     """
     encoder_model, decoder_model = build_inference_models(model)
+    num_english_characters = encoder_model.input_shape[-1]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def greedy_decode(english_ids):
         # 1. Encode the sentences into state vectors.
-        states = encoder_model(tf.one_hot(english_ids, encoder_model.input_shape[-1]))
+        state_h, state_c = encoder_model(tf.one_hot(english_ids, num_english_characters))
         # 2. Start each translation with the start character.
-        character = tf.fill([tf.shape(english_ids)[0]], korean_table[START])
-        unfinished = tf.range(tf.size(character))  # their places in the batch
-        translation = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[None])
-        while translation.size() < max_korean_length and tf.size(unfinished) > 0:
+        batch_size = tf.shape(english_ids)[0]
+        character = tf.fill([batch_size], korean_table[START])
+        finished = tf.fill([batch_size], False)
+        translation = tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[None])
+        while translation.size() < max_korean_length and not tf.reduce_all(finished):
             # 3. Predict the next character from the last one and the states.
             one_row = tf.one_hot(character, len(korean_table))[:, tf.newaxis]
-            probabilities, *states = decoder_model([one_row, *states])
+            probabilities, state_h, state_c = decoder_model([one_row, state_h, state_c])
             # 4. Choose the most probable character (argmax).
             character = tf.argmax(probabilities[:, 0], axis=-1, output_type=tf.int32)
             # 5. Append it; the next round feeds it back, with the new states.
-            row = tf.scatter_nd(unfinished[:, tf.newaxis], character, tf.shape(english_ids)[:1])
-            translation = translation.write(translation.size(), row)
-            # 6. Repeat with those that have no end character yet, up to the limit.
-            go_on = character != korean_table[END]
-            unfinished, character, *states = [x[go_on] for x in (unfinished, character, *states)]
+            translation = translation.write(translation.size(), character)
+            # 6. Repeat until each sentence has its end character, or up to the limit.
+            finished = finished | (character == korean_table[END])
         return tf.transpose(translation.stack())
 
     return greedy_decode
@@ -221,232 +273,152 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
 # ================================================================================================
 # The lesson ends here. Two settings vary it: TOKEN = "word" and ARCHITECTURE = "same-length".
 # ================================================================================================
-# A sentence is a sequence of characters in the lesson. A list of words will do as well: where a
-# name above says "characters", read "words".
+
+MARKS = r'.,:;!?"()'  # words of their own, unless they stand within a word or number, as in 7:30
+WORD = re.compile(rf" ?[^\s{MARKS}]+(?:[.,:][^\s{MARKS}]+)*| ?[{MARKS}]")
 
 
-def split_words(sentence):
-    """Return the list of words and punctuation marks of `sentence`; `join_words` is the inverse.
+def split_sentence(sentence, token):
+    """Return what `sentence` is a sequence of: its characters, or the list of its words and marks.
 
-    Don't, o'clock, 7:30 and a Korean word with its particles are one word each. Spaces around a
-    mark are part of it, so that none is lost: 'Yes, "I" do.' has the marks ', ', '"', '" ' and '.'.
+    A word keeps the space before it, so that joining them gives " " + `sentence` again.
     """
-    return re.findall(r"\w+(?:(?:['-]|[.:,](?=\d))\w+)*| ?[^\w\s] ?", sentence)
+    return sentence if token == "char" else WORD.findall(" " + sentence)
 
 
-def join_words(words):
-    """Return the sentence of a list of `words` and marks; a space stands between two words."""
-    return re.sub(r"(?<=\w)\n(?=\w)", " ", "\n".join(words)).replace("\n", "").strip()
+def same_length_arrays(english_ids, korean_ids, num_english, num_korean, length, end_id):
+    """Return ((input_data,), target_data) of the ids of `one_hot_arrays`, float32.
 
-
-# For each TOKEN: from a sentence to its sequence, the inverse, what every table has, the plural,
-# and what differs in build_training_model: a single word is a pattern.
-TOKENS = {
-    "char": (str, "".join, [], "characters", {}),
-    "word": (split_words, join_words, [UNKNOWN], "words", {"width": 1}),
-}
-
-
-def make_same_length_dataset(length, pairs, english_table, korean_table, batch_size, seed=None):
-    """Return a tf.data.Dataset of batches ((input_data,), target_data), shuffled if `seed` is one.
-
-    The arrays are (batch, length, num_english_characters) and (batch, length,
-    num_korean_characters). The input ends in all-zero rows, the target in end characters: those
-    are part of what is learned, for only they tell where the translation ends. Here padding counts.
+    They are (batch, length, num_english) and (batch, length, num_korean). The input ends in
+    all-zero rows, the target in end characters: those are part of what is learned, for only they
+    tell where the translation ends.
     """
-    ids = []
-    for side, table, fill in (0, english_table, PADDING), (1, korean_table, korean_table[END]):
-        sentences = [to_ids(pair[side], table) for pair in pairs]
-        ids.append(keras.utils.pad_sequences(sentences, length, padding="post", value=fill))
-    dataset = tf.data.Dataset.from_tensor_slices(tuple(ids))
-    if seed is not None:
-        dataset = dataset.shuffle(len(pairs), seed=seed)
+    input_data = tf.one_hot(pad_ids(english_ids, length, PADDING), num_english)
+    target_ids = tf.where(korean_ids == PADDING, end_id, korean_ids)[:, 1:]
+    return (input_data,), tf.one_hot(pad_ids(target_ids, length, end_id), num_korean)
 
-    def one_hot(english_ids, korean_ids):
-        input_data = tf.one_hot(english_ids, len(english_table))
-        return (input_data,), tf.one_hot(korean_ids, len(korean_table))
 
-    return prefetched(dataset.batch(batch_size).map(one_hot))
+def pad_ids(ids, length, value):
+    """Return `ids`, (batch, at most length), as (batch, length): the rest is `value`."""
+    return tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]], constant_values=value)
 
 
 def build_same_length_model(num_english_characters, num_korean_characters, latent_dim):
     """Return the model of the trivial case, where both sides have one length, known beforehand.
 
-    It gives each position of the input the probabilities of the Korean character there: input and
-    output need the same length, so both are padded to one. In the general case a translation is as
-    long as it will be, known only when it ends: hence states between two networks, and a loop.
+    It gives each position of the input the probabilities of the Korean character there. In the
+    general case a translation is as long as it will be, known only when it ends: hence states
+    between two networks, and a loop.
     """
     inputs = keras.Input((None, num_english_characters), name="inputs")
     # All of the input is there from the start: each layer reads it in both directions.
-    lstm = one_hot_lstm(latent_dim, return_state=False, return_sequences=True)
-    outputs = layers.Bidirectional(lstm, name="lstm_1")(inputs)
-    lstm = layers.LSTM(latent_dim, return_sequences=True)
-    outputs = layers.Bidirectional(lstm, name="lstm_2")(outputs)
+    lstm_1 = one_hot_lstm(latent_dim, return_sequences=True, name="lstm")
+    lstm_2 = layers.LSTM(latent_dim, return_sequences=True, name="lstm")
+    outputs = layers.Bidirectional(lstm_1, name="lstm_1")(inputs)
+    outputs = layers.Bidirectional(lstm_2, name="lstm_2")(outputs)
     dense = layers.Dense(num_korean_characters, activation="softmax", name="dense")
-    return keras.Model([inputs], dense(outputs))
+    return keras.Model([inputs], dense(outputs), name="training_model")
 
 
-def make_same_length_decoder(model, korean_table, length):
-    """Return a compiled function like that of `make_greedy_decoder`, but without its loop.
-
-    It raises tf.errors.InvalidArgumentError for ids of more than `length` positions.
-    """
-    num_english_characters = model.input_shape[-1]
+def make_same_length_decoder(model, length):
+    """Return a compiled function like that of `make_greedy_decoder`, but without its loop."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def decode(english_ids):
-        missing = length - tf.shape(english_ids)[1]
-        english_ids = tf.pad(english_ids, [[0, 0], [0, missing]], constant_values=PADDING)
-        probabilities = model([tf.one_hot(english_ids, num_english_characters)])
-        return tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+        input_data = tf.one_hot(pad_ids(english_ids, length, PADDING), model.input_shape[-1])
+        return tf.argmax(model([input_data]), axis=-1, output_type=tf.int32)
 
     return decode
-
-
-def choose_architecture(notes):
-    """Return (make_dataset, build_model, make_decoder) for the TOKEN and ARCHITECTURE of `notes`.
-
-    These are the functions above, the datasets and models with what else they need filled in.
-    """
-    *_, options = TOKENS[notes["settings"]["token"]]
-    make_fixed = functools.partial(make_same_length_dataset, notes["length"])
-    build = functools.partial(build_training_model, **options)
-    return {
-        "encoder-decoder": (make_dataset, build, make_greedy_decoder),
-        "same-length": (make_fixed, build_same_length_model, make_same_length_decoder),
-    }[notes["settings"]["architecture"]]
 
 
 # ================================================================================================
 # What follows is the plumbing: files, reports and the command line.
 # ================================================================================================
-import argparse
-import codecs
-import contextlib
-import csv
-import difflib
-import functools
-import hashlib
-import itertools
-import json
-import random
-import re
-import signal
-import sys
-import tempfile
-import unicodedata
-import zipfile
-from pathlib import Path
 
-import numpy as np
-
-FORMAT = 6  # of the saved model: raised by whatever makes older files unreadable
-NOTES = "seq2seq_char.json"  # the member of the .keras file that holds all but the weights
-SIZE_LIMIT = 256 * 2**20  # bytes: the largest corpus that is read, unpacked
-SHOW_EVERY = 5  # epochs from one look at validation sentences to the next
-REPORT_LIMIT = 5000  # English sentences of a split that the report decodes
-LOOKALIKES = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # full-width to ASCII
-LOOKALIKES |= str.maketrans("‘’“”", "''\"\"", "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff")
-CONTROL = "[\0-\x1f\x7f-\x84\x86-\x9f\ufffd]"  # characters that no text has; \x85 is a line's end
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufffd]")  # characters that no text has
+INVISIBLE = dict.fromkeys([0x00AD, 0x200B, 0x2060, 0xFEFF])  # soft hyphen, spaces of no width
+HEADINGS = {"english", "korean", "source", "target", "en", "ko", "eng", "kor", "영어", "한국어"}
+NOTES = "seq2seq_char.json"  # the member of a model file that holds all but the weights
+FORMAT = 7  # of these notes: raised by whatever makes older files unreadable
 
 
 class UserError(Exception):
     """What the user can put right: `main` prints it in one line and returns 2."""
 
 
-# --------------------------------------------- Data ---------------------------------------------
-
-
 def clean(text):
-    """Return `text` in NFC and with single spaces, without zero-width characters.
+    """Return `text` in NFC, with single spaces, none at its ends, and no invisible characters."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # "?" for what is no character at all
+    return " ".join(unicodedata.normalize("NFC", text.translate(INVISIBLE)).split())
 
-    Full-width letters and curly quotes become the ASCII ones that they look like.
+
+def open_corpus(path):
+    """Return the text file at `path`, or the only one in a .zip, open for reading.
+
+    It may be UTF-8, UTF-16 with a byte-order mark, or Korean CP949. Raises UserError if not.
     """
-    return " ".join(unicodedata.normalize("NFC", text.translate(LOOKALIKES)).split())
+    open_bytes = functools.partial(open, path, "rb")
+    if zipfile.is_zipfile(path):
+        archive = zipfile.ZipFile(path)
+        names = [name for name in archive.namelist() if name.endswith((".txt", ".tsv"))]
+        names = [name for name in names if not re.search("^__MACOSX/|_about.txt$", name)]
+        if len(names) != 1:
+            advice = "it needs one; save an Excel sheet as Unicode Text (*.txt)"
+            raise UserError(f"{path}: has {len(names)} files .txt or .tsv, {advice}")
+        open_bytes = functools.partial(archive.open, names[0])
+    with open_bytes() as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return io.TextIOWrapper(open_bytes(), "utf-16", errors="replace")
+    wrong_lines = []
+    for encoding in ("utf-8-sig", "cp949"):
+        with io.TextIOWrapper(open_bytes(), encoding, errors="surrogateescape") as file:
+            lines = enumerate(file, start=1)  # wrong bytes are read as \udc80 to \udcff
+            wrong = [number for number, line in lines if re.search("[\udc80-\udcff]", line)]
+        if not wrong:
+            return io.TextIOWrapper(open_bytes(), encoding)
+        wrong_lines += wrong
+    raise UserError(f"{path}: line {wrong_lines[0]:,} is not UTF-8; save the file as UTF-8")
 
 
-def read_bytes(path):
-    """Return the content of the file at `path`, or of the only corpus in it if it is a .zip.
+def read_pairs(path, num_pairs=0, max_length=64):
+    """Return the usable pairs (first column, second column) of the corpus at `path`, each once.
 
-    Raises UserError if it cannot be read, or is larger than SIZE_LIMIT.
-    """
-    try:
-        with open(path, "rb") as file:
-            if file.peek(4).startswith(b"PK\x03\x04"):
-                archive = zipfile.ZipFile(file)
-                names = [name for name in archive.namelist() if name.endswith((".txt", ".tsv"))]
-                names = [name for name in names if not name.endswith("_about.txt")]
-                if len(names) != 1:
-                    raise ValueError(f"has {len(names)} text files; it needs exactly one")
-                file = archive.open(names[0])
-            data = file.read(SIZE_LIMIT + 1)
-    except Exception as error:  # damaged archives raise errors of many kinds
-        raise UserError(f"{path}: cannot be read ({error}); give another --data-path") from error
-    if len(data) > SIZE_LIMIT:
-        raise UserError(f"{path}: is larger than {SIZE_LIMIT >> 20} MiB; give a part of it")
-    return data
-
-
-def decode_bytes(data, path):
-    """Return the text in `data`: UTF-8, UTF-16 with a byte-order mark, or Korean CP949.
-
-    Raises UserError for any other: a wrong guess would train on nonsense.
-    """
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "cp949"]:
-        with contextlib.suppress(UnicodeDecodeError):
-            text = data.decode(encoding)
-            # Text in other encodings is often valid CP949, but hardly ever of common syllables,
-            # those that CP949 writes with two high bytes.
-            hangul = "".join(re.findall("[가-힣]", text)).encode(encoding)
-            common = len(re.findall(rb"[\xa1-\xfe]{2}", hangul))
-            is_korean = common >= 0.9 * len(re.findall("[^\x00-\x7f]", text))
-            if "\0" not in text and (is_korean or encoding != "cp949"):
-                return text
-    raise UserError(f"{path}: is no text in UTF-8, UTF-16 or CP949; save it as UTF-8")
-
-
-def parse_pairs(text, num_pairs, max_length):
-    """Return (the usable pairs of `text`, cleaned; the dropped lines as {reason: [line number]}).
-
-    A line is English, tab, Korean; what comes after another tab is ignored. `num_pairs` is where
-    to stop, if not 0; `max_length` is in characters.
+    `num_pairs` is where to stop, if not 0; `max_length` is in characters. Says how many lines were
+    dropped, and why. Raises UserError if the file cannot be read, or is no corpus.
     """
     pairs, dropped = {}, {}
-    for number, line in enumerate(re.split("\r\n|\r|\n", text), start=1):
-        if num_pairs and len(pairs) == num_pairs:
-            break
-        fields = line.split("\t")[:2]
-        pair = tuple(map(clean, fields))
-        has_hangul = [bool(re.search("[가-힣]", side)) for side in pair]
-        faults = {
-            "without a tab": len(fields) < 2,
-            "with a control character": re.search(CONTROL, "".join(fields)),
-            "with an empty side": not all(pair),
-            "that are not English, tab, Korean": has_hangul != [False, True],
-            f"longer than {max_length} characters (MAX_LENGTH)": max(map(len, pair)) > max_length,
-            "that repeat another": pair in pairs,
-        }
-        fault = next((fault for fault, is_there in faults.items() if is_there), None)
-        if fault is None:
-            pairs[pair] = number
-        elif line.strip():
-            dropped.setdefault(fault, []).append(number)
-    return list(pairs), dropped
-
-
-def read_pairs(path, num_pairs, max_length):
-    """Return the usable pairs of the corpus at `path`; say how many lines were dropped, and why.
-
-    Raises UserError if there is none.
-    """
-    pairs, dropped = parse_pairs(decode_bytes(read_bytes(path), path), num_pairs, max_length)
-    for reason, numbers in dropped.items():
+    try:
+        with open_corpus(path) as file:
+            for number, line in enumerate(file, start=1):
+                if num_pairs and len(pairs) == num_pairs:
+                    break
+                if number % 100_000 == 0:
+                    print(f"{path}: {number:,} lines read", flush=True)
+                pair = tuple(clean(side) for side in line.split("\t")[:2])
+                faults = {
+                    "without a tab": len(pair) < 2,
+                    "with a control character": CONTROL.search(line),
+                    "with an empty side": not all(map(normalize_source, pair)),
+                    "that are a heading": number == 1 and HEADINGS.issuperset(line.lower().split()),
+                    f"longer than MAX_LENGTH = {max_length}": max(map(len, pair)) > max_length,
+                    "that repeat another": pair in pairs,
+                }
+                fault = next((fault for fault, is_there in faults.items() if is_there), None)
+                if fault is None:
+                    pairs[pair] = number
+                elif line.strip():
+                    dropped.setdefault(fault, []).append(number)
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give another DATA_PATH") from error
+    for fault, numbers in dropped.items():
         some = ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
-        print(f"{path}: dropped {len(numbers):,} lines {reason}: line {some}", file=sys.stderr)
+        print(f"{path}: dropped {len(numbers):,} lines {fault}: line {some}", file=sys.stderr)
     if not pairs:
         raise UserError(f"{path}: has no usable line; a line is English, a tab, Korean")
-    return pairs
+    if sum(any(map(str.isalpha, first)) for first, _ in pairs) < len(pairs) / 2:
+        what = "has no letters in most lines, as if it were row numbers"
+        raise UserError(f"{path}: the first column {what}; delete that column")
+    return list(pairs)
 
 
 def split_pairs(pairs, validation_fraction, seed):
@@ -457,195 +429,116 @@ def split_pairs(pairs, validation_fraction, seed):
     sentences = sorted({english for english, _ in pairs})
     random.Random(seed).shuffle(sentences)
     held_out = set(sentences[: round(len(sentences) * validation_fraction)])
-    training = [pair for pair in pairs if pair[0] not in held_out]
-    validation = [pair for pair in pairs if pair[0] in held_out]
-    if not training or not validation:
+    if not 0 < len(held_out) < len(sentences):
         part = f"{len(held_out)} of {len(sentences)} English sentences"
         raise UserError(f"VALIDATION_FRACTION = {validation_fraction}: holds out {part}")
-    return training, validation
+    training = [pair for pair in pairs if pair[0] not in held_out]
+    return training, [pair for pair in pairs if pair[0] in held_out]
 
 
-def prefetched(dataset):
-    """Return `dataset` with its number of batches known, and each made while one is learned."""
-    options = tf.data.Options()
-    options.autotune.enabled = False  # its thread can hold up the end of an epoch for seconds
-    num_batches = tf.data.experimental.assert_cardinality(sum(1 for _ in dataset))
-    return dataset.apply(num_batches).prefetch(2).with_options(options)
+def make_notes(settings, training, validation):
+    """Return what a model file holds beside the weights, a dict for JSON, from pairs of text."""
+    english, korean = zip(*training)
+    words = set()
+    if sum(" " in sentence for sentence in english) > len(english) / 2:  # a language with spaces
+        words.update(word for line in english for word in split_sentence(line, "word"))
+    english = [split_sentence(sentence, settings.TOKEN) for sentence in english]
+    korean = [split_sentence(sentence, settings.TOKEN) for sentence in korean]
+    special = [UNKNOWN] if settings.TOKEN == "word" else []
+    return {
+        "format": FORMAT,
+        "english_table": build_table([special, *english]),
+        "korean_table": build_table([special, [START, END], *korean]),
+        "english_words": sorted(words),
+        "length": 1 + max(map(len, [*english, *korean])),
+        "settings": {name: getattr(settings, name) for name in SETTINGS if "PATH" not in name},
+        "data": hashlib.sha256(repr([training, validation]).encode()).hexdigest(),
+        "epochs_done": 0,
+    }
 
 
-# -------------------------------------- Saving and loading --------------------------------------
+def build_model(notes):
+    """Return a model, not yet trained, of the kind and sizes that `notes` say."""
+    settings = notes["settings"]
+    is_general = settings["ARCHITECTURE"] == "encoder-decoder"
+    build = build_training_model if is_general else build_same_length_model
+    return build(len(notes["english_table"]), len(notes["korean_table"]), settings["LATENT_DIM"])
 
 
-@contextlib.contextmanager
-def replacing(path):
-    """Yield a temporary path beside `path`, renamed over it if all goes well, else removed.
-
-    Raises UserError if the file cannot be written.
-    """
+def save_model(model, notes, path):
+    """Write `model` and `notes` to `path`, a .keras file; after a UserError `path` is as before."""
     temporary = path.with_name("partial-" + path.name)
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(NOTES, json.dumps(notes, ensure_ascii=False))
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def save_model(model, notes, path):
-    """Write `model` to `path`, a .keras file, with the dict `notes` as JSON inside."""
-    with replacing(path) as temporary:
-        model.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(NOTES, json.dumps(notes, ensure_ascii=False))
+def load_model(path, notes_only=False):
+    """Return (model, notes) from the model file at `path`. Raises UserError if it cannot be used.
 
-
-def load_notes(path):
-    """Return the notes in the model file at `path`, after a check of every byte of the file.
-
-    Raises UserError if it is missing, damaged, or not of this version of this script.
+    The model is built here and only numbers are read from the file: nothing that a stranger's
+    file names is imported or run. With `notes_only` the model is None.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if NOTES not in archive.namelist():
-                raise UserError(f"{path}: is not a model of this script")
-            if archive.testzip() or archive.getinfo(NOTES).file_size > 2**24:
-                raise zipfile.BadZipFile("checksum")
             notes = json.loads(archive.read(NOTES))
-        if notes["format"] != FORMAT:
-            found = f"has format {notes['format']!r}, this script has {FORMAT}"
-            raise UserError(f"{path}: {found}; train a new model")
-        # No larger model is built than the file has numbers for.
-        units, num_rows = notes["settings"]["latent_dim"], sum(map(len, tables_of(notes)))
-        if not 0 < units * (units + num_rows) <= os.path.getsize(path):
-            raise ValueError("latent_dim")
+            if archive.testzip() or notes["format"] != FORMAT:
+                raise ValueError("wrong checksum or format")
+        if notes_only:
+            return None, notes
+        model = build_model(notes)
+        model.load_weights(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no model yet; train one: python seq2seq_char.py") from None
-    except UserError:
-        raise
-    except Exception as error:  # damaged files raise errors of many kinds
-        raise UserError(f"{path}: is damaged or not a model of this script ({error!r})") from error
-    return notes
-
-
-def load_model(path):
-    """Return (model, notes) from the model file at `path`.
-
-    The model is built here and only numbers are read from the file: nothing that a stranger's
-    file names is imported or run. Raises UserError if the file cannot be used.
-    """
-    notes = load_notes(path)
-    try:
-        english_table, korean_table = tables_of(notes)
-        has_ends = {START, END} <= korean_table.keys()
-        "".join([*english_table, *korean_table])  # raises TypeError for what is no text
-        if not (notes["settings"]["token"] in TOKENS and has_ends and 0 < notes["length"] < 9999):
-            raise ValueError("token, tables or length")
-        _, build_model, _ = choose_architecture(notes)
-        model = build_model(len(english_table), len(korean_table), notes["settings"]["latent_dim"])
-        model.load_weights(path)
-    except Exception as error:  # of many kinds, as above
-        raise UserError(f"{path}: is not a model of this script ({error!r})") from error
+    except Exception as error:  # damaged and foreign files raise errors of many kinds
+        what = "is damaged, or no model of this version of this script"
+        raise UserError(f"{path}: {what} ({error!r}); train a new one") from error
     return model, notes
 
 
-def tables_of(notes):
-    """Return (English table, Korean table) of the notes of a model."""
-    names = "english_characters", "korean_characters"
-    return tuple({character: id for id, character in enumerate(notes[name])} for name in names)
-
-
-# -------------------------------------- Figures and reports --------------------------------------
-
-
-class AdamWithMuon(keras.optimizers.Adam):
-    """Adam, but Muon for recurrent kernels: sentences are known by heart in half the epochs.
-
-    Weights decay, but for those of the context and its patterns: for new sentences a little better.
-
-    Muon (K. Jordan et al., 2024, kellerjordan.github.io/posts/muon) makes all singular values of a
-    step about 1, by the Newton-Schulz iterations with its numbers, so that all directions of the
-    state are learned alike. The step has the size of one of Adam's (Liu et al., 2025,
-    arXiv:2502.16982). Keras has a Muon too, which fails in Keras 3.12, the last for Python 3.10.
-    """
-
-    def build(self, variables):
-        kept = [v for v in variables if v.path.startswith(("patterns", "context"))]
-        self.exclude_from_weight_decay(kept)
-        super().build(variables)
-
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        if "recurrent_kernel" not in self._trainable_variables[index].path:
-            return super().update_step(gradient, variable, learning_rate)
-        momentum = self._momentums[index]
-        momentum.assign(0.95 * momentum + gradient)
-        step = gradient + 0.95 * momentum
-        step /= tf.norm(step) + 1e-7
-        # Each iteration multiplies the step by a polynomial of its Gram matrix. These factors are
-        # square and small: they are multiplied first, for the same step in half the time.
-        gram = tf.matmul(step, step, transpose_b=True)
-        product = identity = tf.eye(step.shape[0])
-        for _ in range(5):
-            factor = 3.4445 * identity - 4.775 * gram + 2.0315 * gram @ gram
-            product, gram = factor @ product, factor @ gram @ factor
-        step = product @ step
-        variable.assign_sub(learning_rate * 0.2 * max(step.shape) ** 0.5 * step)
-
-
-class MeanPerCharacter(keras.metrics.Mean):
-    """The mean of a Keras metric function over all real characters, whatever their batch.
-
-    Keras's own means give each sentence the same weight, and each position of padding its share.
-    """
-
-    def __init__(self, function, name):
-        super().__init__(name=name)
-        self.function = function
-
-    def update_state(self, target, probabilities, sample_weight=None):
-        is_real = tf.reduce_sum(target, axis=-1)  # 1 for a character, 0 for padding
-        values = self.function(target, probabilities)
-        super().update_state(tf.reshape(values, [-1]), tf.reshape(is_real, [-1]))
-
-
-def exact_metrics():
-    """Return the metrics of training; the one named loss takes the place of Keras's own."""
-    loss = MeanPerCharacter(keras.losses.categorical_crossentropy, "loss")
-    return [loss, MeanPerCharacter(keras.metrics.categorical_accuracy, "accuracy")]
+# ------------------------------------ Translation and reports ------------------------------------
 
 
 def make_translator(model, notes):
     """Return the function translate(sentences, batch_size=256), from list of English to of Korean.
 
-    A sentence without a known character gives "". What is longer than any sentence of the corpus
-    is cut or, by a same-length model, refused: the function raises UserError.
+    A sentence without a known character gives "". A same-length model raises UserError for one
+    that is longer than all in training.
     """
-    split, join, _, plural, _ = TOKENS[notes["settings"]["token"]]
-    architecture, length = notes["settings"]["architecture"], notes["length"]
-    english_table, korean_table = tables_of(notes)
-    decode = choose_architecture(notes)[2](model, korean_table, length)
+    is_fixed = notes["settings"]["ARCHITECTURE"] == "same-length"
+    if is_fixed:
+        decode = make_same_length_decoder(model, notes["length"])
+    else:
+        decode = make_greedy_decoder(model, notes["korean_table"], notes["length"])
 
     def translate(sentences, batch_size=256):
-        english_ids = [to_ids(split(sentence), english_table) for sentence in sentences]
+        english_ids = [source_ids(sentence, notes) for sentence in sentences]
         translations = [""] * len(sentences)
         # Sentences of like length share a batch: it ends as soon as all of its sentences have.
-        order = sorted((len(ids), place) for place, ids in enumerate(english_ids) if ids)
-        if architecture == "same-length" and order and order[-1][0] > length:
-            what = f"{sentences[order[-1][1]][:40]!r} ...: has {order[-1][0]} {plural}"
-            raise UserError(f"{what}; this same-length model was built for {length}; shorten it")
-        for start in range(0, len(order), batch_size):
-            places = [place for _, place in order[start : start + batch_size]]
-            batch = [english_ids[place][:length] for place in places]
-            batch = keras.utils.pad_sequences(batch, padding="post", value=PADDING)
-            for place, ids in zip(places, decode(batch).numpy()):
-                translations[place] = join(to_characters(ids, korean_table))
+        places = [place for place, ids in enumerate(english_ids) if ids]
+        places.sort(key=lambda place: len(english_ids[place]))
+        if is_fixed and places and len(english_ids[places[-1]]) > notes["length"]:
+            raise UserError(f"longer than this same-length model takes: {sentences[places[-1]]}")
+        for start in range(0, len(places), batch_size):
+            batch = places[start : start + batch_size]
+            ids = tf.ragged.constant([english_ids[place] for place in batch], tf.int32)
+            for place, korean_ids in zip(batch, decode(ids.to_tensor(PADDING)).numpy()):
+                translations[place] = to_text(korean_ids, notes["korean_table"])
         return translations
 
     return translate
+
+
+def source_ids(sentence, notes):
+    """Return the ids of an English `sentence` as somebody typed it, a list."""
+    sequence = split_sentence(normalize_source(clean(sentence)), notes["settings"]["TOKEN"])
+    return to_ids(sequence, notes["english_table"])
 
 
 def columns(text):
@@ -658,237 +551,206 @@ def pad(text, width):
     return text + " " * (width - columns(text))
 
 
-def show_arrays(dataset, english_table, korean_table):
+def visible(character):
+    """Return `character` as the reports show it: ^ the start, $ the end, _ a space."""
+    return {START: "^", END: "$"}.get(character, character.replace(" ", "_"))
+
+
+def show_steps(model, notes, sentence):
+    """Print how `sentence` is translated: the lesson's inference models, run one step at a time.
+
+    A line has the character fed and the three most probable next ones; the first is fed next.
+    """
+    encoder_model, decoder_model = build_inference_models(model)
+    ids = source_ids(sentence, notes) or [PADDING]
+    states = encoder_model(tf.one_hot([ids], len(notes["english_table"])))
+    characters, fed, steps = list(notes["korean_table"]), START, []
+    while fed != END and len(steps) < notes["length"]:
+        one_row = tf.one_hot([[notes["korean_table"][fed]]], len(characters))
+        probabilities, *states = decoder_model([one_row, *states])
+        best = tf.math.top_k(probabilities[0, 0], 3)
+        choices = [visible(characters[id]) for id in best.indices]
+        steps.append((visible(fed), zip(choices, best.values.numpy())))
+        fed = characters[best.indices[0]]
+    width = max(columns(fed) for fed, _ in steps) + 1
+    print(
+        f"\n{sentence}: fed, and the most probable next ones, by the inference models run in steps"
+    )
+    for fed, choices in steps:
+        cells = [f"{pad(choice, width)}{value:7.1%}" for choice, value in choices]
+        print(f"{pad(fed, width)}   {'   '.join(cells)}")
+
+
+def show_arrays(dataset, notes):
     """Print the first pair of `dataset` as the model meets it, read back from its arrays."""
     inputs, target = next(iter(dataset))
     names = ["encoder_input_data", "decoder_input_data", "decoder_target_data"]
     if len(inputs) == 1:
         names = ["input_data", "target_data"]
-    for name, array in zip(names, (*inputs, target)):
-        characters = list(english_table if array is inputs[0] else korean_table)
-        cells = [characters[row.argmax()] if row.any() else "0" for row in array[0].numpy()]
-        cells = [{START: "^", END: "$"}.get(cell, cell.replace(" ", "_")) for cell in cells]
-        print(f"{name:20} {array.shape!s:14} {' '.join(pad(cell, 2) for cell in cells)}")
-    print("Each is a one-hot row: _ is a space, ^ the start, $ the end, 0 a row of padding.\n")
+    for name, data in zip(names, (*inputs, target)):
+        table = notes["english_table" if data is inputs[0] else "korean_table"]
+        rows = data[0].numpy()
+        cells = [visible(list(table)[row.argmax()]) if row.any() else "0" for row in rows]
+        print(f"{name:20} {data.shape!s:14} {' '.join(pad(cell, 2) for cell in cells)}")
+    print("Each is a one-hot row: _ is a space, ^ the start, $ the end, 0 a row of padding.")
 
 
-def show_translations(rows):
-    """Print rows of (English, output, reference) in columns, = where output is reference."""
-    widths = [max(columns(row[side]) for row in rows) for side in range(2)]
-    for english, output, reference in rows:
-        mark = "=" if output == reference else " "
-        print(f"  {pad(english, widths[0])}  {pad(output, widths[1])} {mark} {reference}")
+def report(name, pairs, translate, limit=5000):
+    """Print samples of `pairs` and two figures, taken from at most `limit` of them.
 
-
-def score(outputs, references):
-    """Return (exact match, character error rate, the closest references) of `outputs`.
-
-    `references` has a list for each output, of which the closest counts. The error rate is the
+    A translation is exact if it is any reference of its sentence. The character error rate is the
     total Levenshtein distance over the total length of the references, in characters.
     """
-    sides = zip(*[(output, side) for output, many in zip(outputs, references) for side in many])
-    sparse = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in sides]
-    distances = iter(tf.edit_distance(*sparse, normalize=False).numpy())
-    closest = [min((next(distances), reference) for reference in many) for many in references]
-    exact = np.mean([distance == 0 for distance, _ in closest])
-    error_rate = sum(d for d, _ in closest) / sum(len(reference) for _, reference in closest)
-    return exact, error_rate, [reference for _, reference in closest]
-
-
-def report(name, pairs, translate):
-    """Print samples of a split and return its line of the table of figures.
-
-    `translate` takes a list of English sentences and returns their translations.
-    """
-    references = {}
-    for english, korean in pairs:
-        references.setdefault(english, []).append(korean)
-    sentences = random.Random(0).sample(list(references), min(len(references), REPORT_LIMIT))
-    outputs = translate(sentences)
-    exact, error_rate, closest = score(outputs, [references[english] for english in sentences])
+    known = set(pairs)
+    english, references = zip(*random.Random(0).sample(pairs, min(len(pairs), limit)))
+    outputs = translate(english)
     print(f"\nSome {name} sentences: English, output, = if exact, reference")
-    show_translations(list(zip(sentences, outputs, closest))[:10])
-    count = f"{len(sentences):,} of {len(references):,}"
-    return f"{name:10} {count:>16} {exact:12.1%} {error_rate:21.1%}"
+    for sentence, output, reference in list(zip(english, outputs, references))[:10]:
+        mark = "=" if (sentence, output) in known else " "
+        print(f"  {pad(sentence, 32)} {pad(output, 32)} {mark} {reference}")
+    exact = np.mean([pair in known for pair in zip(english, outputs)])
+    sides = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in (outputs, references)]
+    error_rate = sum(tf.edit_distance(*sides, normalize=False)) / sum(map(len, references))
+    print(f"Of {len(english):,} {name} sentences {exact:.1%} are exact", end="; ")
+    print(f"character error rate {error_rate:.1%}")
 
 
-# ------------------------------------------ Training ------------------------------------------
-
-
-def vectorize(settings, splits):
-    """Return (training pairs, validation pairs, notes): for `make_dataset` and for `save_model`.
-
-    `splits` are the training and validation pairs of text. Prints the sizes of the tables, and how
-    much of the validation sentences is in neither.
-    """
-    split, _, special, plural, _ = TOKENS[settings.token]
-    training, validation = [[tuple(map(split, pair)) for pair in pairs] for pairs in splits]
-    tables = [build_table([special, *(pair[0] for pair in training)])]
-    tables += [build_table([special, [START, END], *(pair[1] for pair in training)])]
-    for side, table in enumerate(tables):
-        sequence = [character for pair in validation for character in pair[side]]
-        unknown = sum(character not in table for character in sequence)
-        print(
-            f"{('English', 'Korean')[side]}: {len(table):,} different {plural};"
-            f" {unknown:,} of {len(sequence):,} in validation sentences are not among them"
-        )
-    # Sentences of which nothing is known are left out: a mask must not hide a whole sentence.
-    validation = [pair for pair in validation if to_ids(pair[0], tables[0])] or validation
-    notes = {
-        "format": FORMAT,
-        "english_characters": list(tables[0]),
-        "korean_characters": list(tables[1]),
-        "length": max(len(side) for pair in training + validation for side in pair) + 1,
-        "settings": {n: getattr(settings, n) for n in hyperparameters() if not n.endswith("_path")},
-        "data": hashlib.sha256(repr(splits).encode()).hexdigest(),
-        "history": [],
-    }
-    return training, validation, notes
+# ------------------------------------------- Training -------------------------------------------
 
 
 def train(settings):
     """Train as `settings` say; save the model and its history; print the report."""
-    model_path = Path(settings.model_path)
-    check_output(model_path)
+    model_path = Path(settings.MODEL_PATH)
     checkpoint_path = model_path.with_name("checkpoint-" + model_path.name)
-    pairs = read_pairs(settings.data_path, settings.num_pairs, settings.max_length)
-    splits = split_pairs(pairs, settings.validation_fraction, settings.seed)
-    print("{:,} training and {:,} validation pairs".format(*map(len, splits)))
-    training, validation, notes = vectorize(settings, splits)
-    tables = tables_of(notes)
+    try:
+        model_path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"MODEL_PATH = {model_path}: cannot be written ({error})") from error
+    pairs = read_pairs(settings.DATA_PATH, settings.NUM_PAIRS, settings.MAX_LENGTH)
+    if settings.REVERSED:
+        pairs = [(second, first) for first, second in pairs]
+    pairs = [(normalize_source(english), korean) for english, korean in pairs]
+    training, validation = split_pairs(pairs, settings.VALIDATION_FRACTION, settings.SEED)
+    notes = make_notes(settings, training, validation)
+    tables = notes["english_table"], notes["korean_table"]
+    print(f"{len(training):,} training and {len(validation):,} validation pairs", end="; ")
+    print(f"{len(tables[0]):,} English and {len(tables[1]):,} Korean {settings.TOKEN}s")
 
-    keras.utils.set_random_seed(settings.seed)
-    make_dataset, build_model, _ = choose_architecture(notes)
-    show_arrays(make_dataset(training[len(training) // 4 :][:1], *tables, 1), *tables)
-    training_data = make_dataset(training, *tables, settings.batch_size, settings.seed)
-    validation_data = make_dataset(validation, *tables, settings.batch_size)
-    model = build_model(*map(len, tables), settings.latent_dim)
-    compile_model(model, settings.learning_rate, settings.epochs * len(training_data))
-    if checkpoint_path.exists():
-        resume(model, notes, checkpoint_path, settings.fresh)
-    translate = make_translator(model, notes)
+    make_arrays = one_hot_arrays
+    if settings.ARCHITECTURE == "same-length":
+        ends = {"length": notes["length"], "end_id": tables[1][END]}
+        make_arrays = functools.partial(same_length_arrays, **ends)
+
+    def dataset(pairs, batch_size=settings.BATCH_SIZE, shuffle_seed=None):
+        pairs = [[split_sentence(side, settings.TOKEN) for side in pair] for pair in pairs]
+        return make_dataset(pairs, tables, batch_size, shuffle_seed, make_arrays)
+
+    show_arrays(dataset(training[len(training) // 4 :][:1], 1), notes)
+    training_data = dataset(training, shuffle_seed=settings.SEED)
+    keras.utils.set_random_seed(settings.SEED)
+    model = build_model(notes)
+    compile_model(model, settings.LEARNING_RATE, settings.EPOCHS * len(training_data))
+    resume(model, notes, checkpoint_path, settings.fresh)
+    history_path = model_path.with_suffix(".csv")
 
     def after_epoch(epoch, logs):
-        notes["history"].append({"epoch": epoch + 1, **logs})
+        notes["epochs_done"] = epoch + 1
         save_model(model, notes, checkpoint_path)
-        if (epoch + 1) % SHOW_EVERY == 0 and epoch + 1 < settings.epochs:
-            shown = splits[1][:: len(splits[1]) // 3 + 1]
-            outputs = translate([english for english, _ in shown])
-            print(f"\nValidation sentences after epoch {epoch + 1}: English, output, reference")
-            show_translations([(pair[0], out, pair[1]) for pair, out in zip(shown, outputs)])
 
     try:
         model.fit(
             training_data,
-            validation_data=validation_data,
-            initial_epoch=len(notes["history"]),
-            epochs=settings.epochs,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)],
+            validation_data=dataset(validation),
+            initial_epoch=notes["epochs_done"],
+            epochs=settings.EPOCHS,
+            callbacks=[
+                keras.callbacks.CSVLogger(history_path, append=notes["epochs_done"] > 0),
+                keras.callbacks.LambdaCallback(on_epoch_end=after_epoch),
+            ],
             shuffle=False,  # the data set has seen to it
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
-        done = f"{len(notes['history'])} of {settings.epochs} epochs are done"
-        raise KeyboardInterrupt(f"{done}; the same command goes on from there") from None
-    # The last weights, not those of lowest validation loss, epoch 12 on Tatoeba's corpus and 30 on
-    # the bundled one: held-out sentences come out better (chrF 15.5 and 12.3, 88.3 and 87.3), and
-    # more of the training sentences of Tatoeba are exact (99.3 and 25 %).
-    # Measured by tests/benchmark.py. The optimizer's state, larger than the weights, stays behind.
+        done = f"{notes['epochs_done']} of {settings.EPOCHS} epochs are done"
+        command = f'python seq2seq_char.py translate "Hello." --model-path {model_path}'
+        message = f"{done}; the same command goes on from there; to translate now: {command}"
+        raise KeyboardInterrupt(message) from None
+    # The last weights, not those of the lowest validation loss: their translations are better.
+    # The optimizer's state, larger than the weights, stays behind.
     save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
-    with (
-        replacing(model_path.with_name("history.csv")) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, notes["history"][0])
-        writer.writeheader()
-        writer.writerows(notes["history"])
-    checkpoint_path.unlink(missing_ok=True)
-    lines = [report("validation", splits[1], translate), report("training", splits[0], translate)]
-    print("\nsplit      sentences decoded  exact match  character error rate", *lines, sep="\n")
+    checkpoint_path.unlink()
+    translate = make_translator(model, notes)
+    report("validation", validation, translate)
+    report("training", training, translate)
+    if settings.ARCHITECTURE == "encoder-decoder":
+        show_steps(model, notes, validation[len(validation) // 3][0])
     print(f'\nSaved in {model_path}. Now: python seq2seq_char.py translate "I am busy."')
 
 
-def check_output(model_path):
-    """Make the folder of `model_path`. Raises UserError if no file can be written there."""
-    if model_path.suffix != ".keras" or model_path.is_dir():
-        raise UserError(f"MODEL_PATH = {model_path}: must be a file name that ends in .keras")
-    try:
-        model_path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=model_path.parent).close()
-    except OSError as error:
-        raise UserError(f"MODEL_PATH = {model_path}: cannot be written ({error})") from error
-
-
 def resume(model, notes, checkpoint_path, fresh):
-    """Put the state of an interrupted run into `model` and `notes`, if it was the same run."""
+    """Load an interrupted run into `model` and `notes`, unless `fresh`, if it was the same run.
+
+    The number of epochs may change; if anything else did, nothing is loaded.
+    """
+    shapes = [str(variable.shape) for variable in model.optimizer.variables]
+    run = {**notes["settings"], "the data": notes["data"], "the model": [model.to_json(), *shapes]}
+    notes["run"] = run
+    if fresh or not checkpoint_path.exists():
+        return
     try:
-        saved = load_notes(checkpoint_path)
-        new = {**notes["settings"], "the data": notes["data"], "--fresh": fresh}
-        old = {**saved["settings"], "the data": saved["data"], "--fresh": False}
-        if changed := [name for name in new if new[name] != old.get(name)]:
-            raise ValueError("changed: " + ", ".join(changed))
+        _, saved = load_model(checkpoint_path, notes_only=True)
+        changed = [name for name in run if run[name] != saved["run"].get(name)]
+        if changed not in ([], ["EPOCHS"]):
+            raise UserError(f"changed since {checkpoint_path}: {', '.join(changed)}")
+    except UserError as error:
+        print(f"Starting anew: {error}")
+    else:
         model.load_weights(checkpoint_path)
-        notes["history"] = saved["history"]
-        print(f"Going on with an interrupted run, after epoch {len(saved['history'])}.\n")
-    except Exception as error:  # not even a damaged checkpoint may stop a new run
-        print(f"Not going on with the interrupted run in {checkpoint_path} ({error}).\n")
+        notes["epochs_done"] = saved["epochs_done"]
+        print(f"Going on with the interrupted run, after epoch {notes['epochs_done']}.")
 
 
 # ----------------------------------------- Command line -----------------------------------------
 
 
 def translate_command(settings):
-    """Print the translations of the sentences of the command line or of standard input."""
-    model, notes = load_model(Path(settings.model_path))
-    translate = make_translator(model, notes)
-    split, _, special, plural, _ = TOKENS[notes["settings"]["token"]]
-    (table, _), length = tables_of(notes), notes["length"]
-    # Bytes either way: the locale may have had another idea of the arguments.
-    source = map(os.fsencode, settings.sentences) if settings.sentences else sys.stdin.buffer
-    lines = (clean(line.decode("utf-8", errors="replace")) for line in source)
-    batch_size = 1 if sys.stdin.isatty() else 1024  # at a terminal, each line is answered at once
-    unknown, num_cut = set(), 0
-    while batch := list(itertools.islice(lines, batch_size)):
-        sequences = list(map(split, batch))
-        unknown = unknown.union(*sequences) - table.keys()
-        num_cut += sum(len(to_ids(sequence, table)) > length for sequence in sequences)
-        print(*translate(batch), sep="\n", flush=True)
-    if unknown:
-        some = " ".join(sorted(unknown)[:40]) + " ..." * (len(unknown) > 40)
-        what = f"{len(unknown):,} {plural} that training never saw"
-        done = "taken for one unknown word" if special else "left out"
-        print(f"warning: {what}, {done}: {some!r}", file=sys.stderr)
-    if num_cut:
-        what = f"{num_cut:,} sentences to their first {length} {plural}"
-        print(f"warning: cut {what}, all that the model takes", file=sys.stderr)
+    """Print the translations of the sentences of the command line or of standard input.
 
-
-def hyperparameters():
-    """Return {name in lower case: comment} of the constants at the top of this file."""
-    top = Path(__file__).read_text(encoding="utf-8").partition("\nSTART, END")[0]
-    constants = re.findall(r"^([A-Z_]+) = .+?  # (.+)$", top, re.MULTILINE)
-    return {name.lower(): comment for name, comment in constants}
-
-
-def checked(name, value, comment):
-    """Return `value` in the type and range that ends `comment`: "; 1 to 10", "; a or b", or any.
-
-    Raises UserError if it is not.
+    Names on standard error, once, what training never saw.
     """
-    low, kind, high = re.search(r"(?:; (\S+) (to|or) (\S+))?$", comment).groups()
-    if kind is None or (kind == "or" and value in (low, high)):
-        return str(value)
-    if kind == "or":
-        raise UserError(f"{name.upper()} = {value}: must be {low} or {high}")
-    number, kind = (float, "a number") if "." in high else (int, "a whole number")
-    with contextlib.suppress(ValueError):
-        if number(low) <= number(str(value)) <= number(high):
-            return number(str(value))
-    raise UserError(f"{name.upper()} = {value}: must be {kind} from {low} to {high}")
+    path = Path(settings.MODEL_PATH)
+    checkpoint_path = path.with_name("checkpoint-" + path.name)
+    if checkpoint_path.exists() and not path.exists():
+        path = checkpoint_path
+        print(f"{path}: of a training that is not complete", file=sys.stderr)
+    model, notes = load_model(path)
+    if settings.steps and notes["settings"]["ARCHITECTURE"] == "same-length":
+        raise UserError("--steps: a same-length model answers all at once, without steps")
+    translate = make_translator(model, notes)
+    lines, batch_size = iter(settings.sentences or sys.stdin), 1024
+    if not settings.sentences and sys.stdin.isatty():
+        print("Type a sentence and press Enter.", file=sys.stderr)
+        batch_size = 1  # each line is answered at once
+    named = set()
+    token = "word" if notes["english_words"] else notes["settings"]["TOKEN"]
+    while batch := [clean(line) for line in itertools.islice(lines, batch_size)]:
+        if settings.steps:
+            for sentence in batch:
+                show_steps(model, notes, sentence)
+        else:
+            print(*translate(batch), sep="\n", flush=True)
+        pieces = {
+            piece for line in batch for piece in split_sentence(normalize_source(line), token)
+        }
+        unknown = pieces.difference(notes["english_words"] or notes["english_table"], named)
+        if unknown:
+            some = " ".join(sorted(map(str.strip, unknown)))
+            print(f"warning: training never saw {some}: this is a guess", file=sys.stderr)
+        named |= unknown
 
 
 def read_settings(arguments):
-    """Return the settings of a run: the constants at the top, changed by `arguments`.
+    """Return the settings of a run: the constants at the top, changed by the flags in `arguments`.
 
     Raises UserError for a name, type or value that is not allowed.
     """
@@ -898,53 +760,77 @@ def read_settings(arguments):
 
     parser = argparse.ArgumentParser(
         usage="python seq2seq_char.py [translate] [sentence ...] [--setting value ...]",
-        description="Learn to translate, or translate the sentences (or standard input).",
+        epilog="Without sentences, standard input is translated. The settings are explained at the"
+        " top of seq2seq_char.py.",
         allow_abbrev=False,
     )
     parser.error = refuse
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--fresh", action="store_true", help="start anew, whatever is half done")
-    for name, comment in hyperparameters().items():
-        value = globals()[name.upper()]
-        if name.endswith("_path"):
-            value = Path(__file__).parent / value
-        help = f"{comment} (now {value})".replace("%", "%%")
-        parser.add_argument("--" + name.replace("_", "-"), default=value, metavar="", help=help)
+    parser.add_argument("--steps", action="store_true", help="show each step of a translation")
+    for name in SETTINGS:
+        value = globals()[name]
+        if name.endswith("_PATH"):
+            value = str(Path(__file__).parent / value)
+        options = {"type": type(value), "metavar": ""}
+        if isinstance(value, bool):
+            options = {"action": argparse.BooleanOptionalAction}
+        flag = "--" + name.lower().replace("_", "-")
+        parser.add_argument(flag, dest=name, default=value, help=f"now {value!r}", **options)
     settings, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         near = difflib.get_close_matches(unknown[0].split("=")[0], parser._option_string_actions)
         hint = f"did you mean {near[0]}?" if near else "see --help"
         raise UserError(f"{unknown[0]}: no such setting; {hint}")
     settings.command, *settings.sentences = settings.words or ["train"]
-    if settings.words and settings.command != "translate":
-        raise UserError(f"{settings.command}: no such command; the only one is translate")
-    for name, comment in hyperparameters().items():
-        setattr(settings, name, checked(name, getattr(settings, name), comment))
+    if settings.command not in ("train", "translate"):
+        raise UserError(f"{settings.command}: no such command; the other one is translate")
+    for name in ("NUM_PAIRS", "SEED", "MAX_LENGTH", "BATCH_SIZE", "EPOCHS", "LATENT_DIM"):
+        value, least = getattr(settings, name), int(name not in ("NUM_PAIRS", "SEED"))
+        if type(value) is not int or not least <= value < 2**32:
+            raise UserError(f"{name} = {value!r}: must be a whole number, {least} or more")
+    for name in ("VALIDATION_FRACTION", "LEARNING_RATE"):
+        value = getattr(settings, name)
+        if type(value) not in (int, float) or not 0 < value < 1:
+            raise UserError(f"{name} = {value!r}: must be a number between 0 and 1")
+    choices = {
+        "REVERSED": [False, True],
+        "TOKEN": ["char", "word"],
+        "ARCHITECTURE": ["encoder-decoder", "same-length"],
+    }
+    for name, (first, second) in choices.items():
+        if repr(getattr(settings, name)) not in (repr(first), repr(second)):
+            raise UserError(f"{name} = {getattr(settings, name)!r}: must be {first} or {second}")
+    if not settings.MODEL_PATH.endswith(".keras"):
+        raise UserError(f"MODEL_PATH = {settings.MODEL_PATH}: must end in .keras")
     return settings
 
 
-def main(arguments=None):
+def main(arguments=()):
     """Run the script with a list of `arguments`; return its exit status."""
     try:
         settings = read_settings(arguments)
-        train(settings) if settings.command == "train" else translate_command(settings)
-    except UserError as error:
+        if settings.command == "train":
+            train(settings)
+        else:
+            translate_command(settings)
+    except BrokenPipeError:  # | head has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except (UserError, OSError) as error:
         print(f"seq2seq_char.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except (MemoryError, tf.errors.ResourceExhaustedError):
-        advice = "a smaller BATCH_SIZE, LATENT_DIM or MAX_LENGTH needs less"
-        print(f"seq2seq_char.py: error: out of memory; {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"\n{error or 'interrupted'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # | head has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 if __name__ == "__main__":
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it is closed
+            setattr(sys, name, open(os.devnull, "w+"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):  # not so in a notebook
+            stream.reconfigure(encoding="utf-8", errors="replace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in sys.stdout, sys.stderr:
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
