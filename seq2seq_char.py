@@ -209,8 +209,8 @@ def accuracy(target, probabilities):
 def compile_model(model, learning_rate, num_steps):
     """Prepare `model` for `num_steps` training steps, in which the learning rate falls to 0."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
-    # Large weights decay, and no step is longer than 1: new sentences come out better.
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.3, global_clipnorm=1.0)
+    # Weights that the loss does not hold up decay: new sentences come out better.
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.3)
     optimizer.build(model.trainable_variables)  # now, or `fit` compiles its first step twice
     model.compile(optimizer, loss=cross_entropy, metrics=[accuracy])
 
@@ -348,7 +348,7 @@ class UserError(Exception):
 
 def clean(text):
     """Return `text` in NFC, with single spaces, none at its ends, and no invisible characters."""
-    text = text.encode("utf-8", "replace").decode("utf-8")  # "?" for what is no character at all
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # what argv hides
     return " ".join(unicodedata.normalize("NFC", text.translate(INVISIBLE)).split())
 
 
@@ -434,6 +434,15 @@ def split_pairs(pairs, validation_fraction, seed):
         raise UserError(f"VALIDATION_FRACTION = {validation_fraction}: holds out {part}")
     training = [pair for pair in pairs if pair[0] not in held_out]
     return training, [pair for pair in pairs if pair[0] in held_out]
+
+
+def read_split(settings):
+    """Return (training pairs, validation pairs) of text, as the model reads it."""
+    pairs = read_pairs(settings.DATA_PATH, settings.NUM_PAIRS, settings.MAX_LENGTH)
+    if settings.REVERSED:
+        pairs = [(second, first) for first, second in pairs]
+    pairs = [(normalize_source(english), korean) for english, korean in pairs]
+    return split_pairs(pairs, settings.VALIDATION_FRACTION, settings.SEED)
 
 
 def make_notes(settings, training, validation):
@@ -570,12 +579,11 @@ def show_steps(model, notes, sentence):
         probabilities, *states = decoder_model([one_row, *states])
         best = tf.math.top_k(probabilities[0, 0], 3)
         choices = [visible(characters[id]) for id in best.indices]
-        steps.append((visible(fed), zip(choices, best.values.numpy())))
+        steps.append((visible(fed), list(zip(choices, best.values.numpy()))))
         fed = characters[best.indices[0]]
-    width = max(columns(fed) for fed, _ in steps) + 1
-    print(
-        f"\n{sentence}: fed, and the most probable next ones, by the inference models run in steps"
-    )
+    width = 1 + max(columns(choice) for _, choices in steps for choice, _ in choices)
+    print(f"\n{sentence}: the inference models run step by step, ^ is the start, $ the end")
+    print(pad("fed", width) + "   the three most probable next ones; the first is fed next")
     for fed, choices in steps:
         cells = [f"{pad(choice, width)}{value:7.1%}" for choice, value in choices]
         print(f"{pad(fed, width)}   {'   '.join(cells)}")
@@ -610,7 +618,8 @@ def report(name, pairs, translate, limit=5000):
         print(f"  {pad(sentence, 32)} {pad(output, 32)} {mark} {reference}")
     exact = np.mean([pair in known for pair in zip(english, outputs)])
     sides = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in (outputs, references)]
-    error_rate = sum(tf.edit_distance(*sides, normalize=False)) / sum(map(len, references))
+    distances = tf.edit_distance(*sides, normalize=False).numpy()
+    error_rate = distances.sum() / sum(map(len, references))
     print(f"Of {len(english):,} {name} sentences {exact:.1%} are exact", end="; ")
     print(f"character error rate {error_rate:.1%}")
 
@@ -626,11 +635,7 @@ def train(settings):
         model_path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"MODEL_PATH = {model_path}: cannot be written ({error})") from error
-    pairs = read_pairs(settings.DATA_PATH, settings.NUM_PAIRS, settings.MAX_LENGTH)
-    if settings.REVERSED:
-        pairs = [(second, first) for first, second in pairs]
-    pairs = [(normalize_source(english), korean) for english, korean in pairs]
-    training, validation = split_pairs(pairs, settings.VALIDATION_FRACTION, settings.SEED)
+    training, validation = read_split(settings)
     notes = make_notes(settings, training, validation)
     tables = notes["english_table"], notes["korean_table"]
     print(f"{len(training):,} training and {len(validation):,} validation pairs", end="; ")
@@ -647,6 +652,10 @@ def train(settings):
 
     show_arrays(dataset(training[len(training) // 4 :][:1], 1), notes)
     training_data = dataset(training, shuffle_seed=settings.SEED)
+    # A sentence of which nothing is known is left out: a mask must not hide a whole sentence.
+    known = [pair for pair in validation if source_ids(pair[0], notes)]
+    validation_data = dataset(known) if known else None
+    keras.utils.clear_session()  # so that layers have the names of a fresh process
     keras.utils.set_random_seed(settings.SEED)
     model = build_model(notes)
     compile_model(model, settings.LEARNING_RATE, settings.EPOCHS * len(training_data))
@@ -660,7 +669,7 @@ def train(settings):
     try:
         model.fit(
             training_data,
-            validation_data=dataset(validation),
+            validation_data=validation_data,
             initial_epoch=notes["epochs_done"],
             epochs=settings.EPOCHS,
             callbacks=[
@@ -692,8 +701,9 @@ def resume(model, notes, checkpoint_path, fresh):
 
     The number of epochs may change; if anything else did, nothing is loaded.
     """
-    shapes = [str(variable.shape) for variable in model.optimizer.variables]
-    run = {**notes["settings"], "the data": notes["data"], "the model": [model.to_json(), *shapes]}
+    network = json.loads(model.to_json())["config"]
+    shapes = [list(variable.shape) for variable in model.optimizer.variables]
+    run = {**notes["settings"], "the data": notes["data"], "the model": [network, shapes]}
     notes["run"] = run
     if fresh or not checkpoint_path.exists():
         return
@@ -745,7 +755,10 @@ def translate_command(settings):
         unknown = pieces.difference(notes["english_words"] or notes["english_table"], named)
         if unknown:
             some = " ".join(sorted(map(str.strip, unknown)))
-            print(f"warning: training never saw {some}: this is a guess", file=sys.stderr)
+            print(
+                f"warning: training never saw {some}: what stands for it is a guess",
+                file=sys.stderr,
+            )
         named |= unknown
 
 

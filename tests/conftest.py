@@ -1,10 +1,8 @@
 """What the tests share: the script as a module, and one small model that is trained once."""
 
 import contextlib
-import functools
 import io
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +13,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import seq2seq_char
+import seq2seq_char as script
 
 KOR_ENG = ROOT.parent / "shared" / "data" / "kor-eng" / "kor.txt"
-EPOCHS = 30  # enough to know a few dozen pairs by heart
-TINY = ["--latent-dim", "64", "--batch-size", "8", "--learning-rate", "0.01"]
+needs_tatoeba = pytest.mark.skipif(
+    not KOR_ENG.exists(), reason="the Tatoeba corpus is not part of the project"
+)
+EPOCHS = 24  # enough to know a few dozen pairs by heart
+SMALL = ["--latent-dim", "48", "--batch-size", "8", "--learning-rate", "0.02"]
+TINY = ["--latent-dim", "4", "--num-pairs", "40"]  # where learning is not the point
 
 
 def run(*arguments, stdin=b"", env=None, **options):
@@ -33,44 +35,26 @@ def run(*arguments, stdin=b"", env=None, **options):
     )
 
 
+def messages(stderr):
+    """Return the lines of standard error that are the script's, not TensorFlow's greeting."""
+    lines = stderr.decode("utf-8").splitlines()
+    return [line for line in lines if not line.startswith(("WARNING: All log", "I0000", "E0000"))]
+
+
 def call(*arguments):
     """Run `main` in this process; return its exit status and what it wrote."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = seq2seq_char.main([str(argument) for argument in arguments])
+        status = script.main([str(argument) for argument in arguments])
     return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
 
 
-def interrupt(arguments, monkeypatch, after, signal_number=signal.SIGINT):
-    """Call `main` and send the signal to this process once `after` epochs are saved."""
-    saved = []
-    save_model = seq2seq_char.save_model
-
-    def save_and_interrupt(*arguments):
-        save_model(*arguments)
-        saved.append(1)
-        if len(saved) == after:
-            signal.raise_signal(signal_number)
-
-    # A process started in the background of a shell ignores SIGINT; this one must not.
-    before = signal.signal(signal_number, signal.default_int_handler)
-    with monkeypatch.context() as patch:
-        patch.setattr(seq2seq_char, "save_model", save_and_interrupt)
-        try:
-            return call(*arguments)
-        finally:
-            signal.signal(signal_number, before)
-
-
-def call_without_training(arguments, monkeypatch):
-    """Call `main` as if Ctrl-C came before the first batch; return what `call` does."""
-
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(seq2seq_char.keras.Model, "fit", interrupted)
-        return call(*arguments)
+def refused(*arguments):
+    """Run `main`, which has to refuse `arguments` in one line; return that line."""
+    result = call(*arguments)
+    assert result.status == 2 and result.out == "" and result.err.count("\n") == 1, result
+    assert result.err.startswith("seq2seq_char.py: error: ")
+    return result.err
 
 
 def bundled_pairs():
@@ -86,52 +70,37 @@ def write_pairs(path, pairs):
 
 
 @pytest.fixture(scope="session")
-def train_small(tmp_path_factory):
-    """A function: `main` trains a model of TOKEN and ARCHITECTURE on a few dozen pairs, once."""
-    pairs = bundled_pairs()[:2400:40]
-    corpus = write_pairs(tmp_path_factory.mktemp("corpus") / "pairs.tsv", pairs)
-    training, validation = seq2seq_char.split_pairs(pairs, seq2seq_char.VALIDATION_FRACTION, 1)
+def corpus(tmp_path_factory):
+    """The path of a corpus of 60 pairs, taken from all lengths of the bundled one."""
+    pairs = bundled_pairs()
+    pairs = pairs[: len(pairs) // 2 : len(pairs) // 120][:60]
+    return write_pairs(tmp_path_factory.mktemp("corpus") / "pairs.tsv", pairs)
 
-    @functools.cache
-    def train_small(token, architecture):
-        folder = tmp_path_factory.mktemp(f"{token}-{architecture}")
-        path = folder / "runs" / "model.keras"
-        arguments = ["--data-path", corpus, "--model-path", path, "--epochs", EPOCHS, *TINY]
-        arguments += ["--token", token, "--architecture", architecture]
-        result = call(*arguments)
-        assert result.status == 0, result.err
-        model, notes = seq2seq_char.load_model(path)
-        make_dataset, build_model, _ = seq2seq_char.choose_architecture(notes)
-        tables = seq2seq_char.tables_of(notes)
-        split = seq2seq_char.TOKENS[token][0]
 
-        def dataset(pairs, batch_size):
-            return make_dataset([tuple(map(split, pair)) for pair in pairs], *tables, batch_size)
-
-        return SimpleNamespace(
-            token=token,
-            architecture=architecture,
-            arguments=arguments,
-            folder=folder,
-            corpus=corpus,
-            path=path,
-            out=result.out,
-            pairs=pairs,
-            training=training,
-            validation=validation,
-            model=model,
-            build=lambda: build_model(*map(len, tables), notes["settings"]["latent_dim"]),
-            dataset=dataset,
-            split=split,
-            tables=tables,
-            notes=notes,
-            translate=seq2seq_char.make_translator(model, notes),
-        )
-
-    return train_small
+def train_small(corpus, folder, *arguments):
+    """Train a model on `corpus` with `main`; return it, loaded again, and what goes with it."""
+    path = folder / "model.keras"
+    arguments = ["--data-path", corpus, "--model-path", path, *arguments]
+    result = call(*arguments)
+    assert result.status == 0, result.err
+    model, notes = script.load_model(path)
+    settings = script.read_settings([str(argument) for argument in arguments])
+    training, validation = script.read_split(settings)
+    return SimpleNamespace(
+        path=path,
+        out=result.out,
+        arguments=arguments,
+        training=training,
+        validation=validation,
+        model=model,
+        notes=notes,
+        tables=(notes["english_table"], notes["korean_table"]),
+        translate=script.make_translator(model, notes),
+    )
 
 
 @pytest.fixture(scope="session")
-def trained(train_small):
+def trained(corpus, tmp_path_factory):
     """The model of the lesson, trained on a few dozen pairs, and all that goes with it."""
-    return train_small("char", "encoder-decoder")
+    folder = tmp_path_factory.mktemp("trained")
+    return train_small(corpus, folder, "--epochs", EPOCHS, *SMALL)
