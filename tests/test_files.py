@@ -25,8 +25,10 @@ import seq2seq_char as script
 
 
 @pytest.fixture
-def job(corpus, tmp_path):
-    """The arguments of a tiny training of four epochs, and the path of its model."""
+def job(corpus, tmp_path, monkeypatch):
+    """The arguments of a tiny training of four epochs, without report, and its model's path."""
+    for name in ("show_arrays", "report", "show_steps"):
+        monkeypatch.setattr(script, name, lambda *arguments: None)
     path = tmp_path / "runs" / "model.keras"
     return ["--data-path", corpus, "--model-path", path, "--epochs", 4, *TINY], path
 
