@@ -300,11 +300,14 @@ def measure_growth(job, folder):
     """Return seconds to the first step, seconds for 1,000 pairs (of 150 steps), and peak memory."""
     path = Path(folder) / "many.tsv"
     pairs = [line.split("\t") for line in BUNDLED.read_text(encoding="utf-8").splitlines()]
-    pairs = [pair for pair in pairs if len(pair[0]) < 50]
+    pairs = [pair for pair in pairs if len(pair[0]) < 28]
+    random.Random(0).shuffle(pairs)
     with open(path, "w", encoding="utf-8") as file:
         for number in range(job["pairs"]):
-            english, korean = pairs[number % len(pairs)]
-            file.write(f"{english} {number}\t{korean} {number}\n")
+            (english, korean), (more, more_korean) = (
+                pairs[(number * k) % len(pairs)] for k in (1, 7)
+            )
+            file.write(f"{english} {more} {number}\t{korean} {more_korean} {number}\n")
     started = time.perf_counter()
     script = load_script(None, folder)
     result = {"pairs": job["pairs"], "file_mb": path.stat().st_size / 1e6}
@@ -359,7 +362,7 @@ def work(job_path):
 
 
 def two_at_a_time(jobs):
-    """Return the results of `jobs`, each on one core."""
+    """Yield the results of `jobs`, in their order, each measured on one core."""
     cores = list(os.sched_getaffinity(0))[:2]
     with ThreadPoolExecutor(len(cores)) as pool:
 
@@ -370,7 +373,7 @@ def two_at_a_time(jobs):
             finally:
                 cores.append(core)
 
-        return list(pool.map(on_a_core, jobs))
+        yield from pool.map(on_a_core, jobs)
 
 
 def corpora(folder, quick):
@@ -395,7 +398,7 @@ def run_stages(stages, quick, report, save):
                 job["name"] = f"{stage}: {name}"
             for (stage, name), result in zip(jobs, two_at_a_time(jobs.values())):
                 report.setdefault(stage, {})[str(name)] = result
-            save()
+                save()
 
         jobs = {}
         if "compare" in stages:
