@@ -45,7 +45,7 @@ from keras import layers
 
 # Settings: edit them here, or give one for a single run as a flag (EPOCHS is --epochs).
 DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; as text or in a .zip
-REVERSED = False  # True swaps the two columns, to learn Korean to English
+REVERSED = False  # True swaps the two columns; the code says English for what is read, even so
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
 TOKEN = "char"  # what a sentence is a sequence of: "char" or "word"
 ARCHITECTURE = "encoder-decoder"  # of the network: "encoder-decoder" or "same-length"
@@ -60,7 +60,7 @@ SEED = 1  # of all that is random: split, first weights, order of the pairs
 SETTINGS = [name for name in globals() if name.isupper()]  # the names of the constants above
 
 START, END = "\t", "\n"  # stand before and after each Korean sentence, and in none
-UNKNOWN = "\ufffd"  # stands for every word that training never saw
+UNKNOWN = "\ufffd"  # stands for every word that training never saw, if words are the tokens
 PADDING = -1  # the id that tf.one_hot turns into an all-zero row
 
 
@@ -84,7 +84,9 @@ def build_table(sentences):
 
 
 def to_ids(sentence, table):
-    """Return the ids of `sentence`, a list; what `table` lacks becomes UNKNOWN if that is in it."""
+    """Return the ids of `sentence`, a list; what `table` lacks is UNKNOWN, if that is in it, or
+    left out.
+    """
     ids = [table.get(character, table.get(UNKNOWN)) for character in sentence]
     return [id for id in ids if id is not None]
 
@@ -105,7 +107,8 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     """
     encoder_input_data = tf.one_hot(english_ids, num_english_characters)
     korean_ids = tf.convert_to_tensor(korean_ids)
-    # The target is one step ahead: at each step the decoder has to tell what it is fed next.
+    # The target is one step ahead: at each step the decoder has to tell what it is fed next. With
+    # ^ and $ for start and end, it is fed ^ 네 . and has to tell 네 . $
     decoder_input_data = tf.one_hot(korean_ids[:, :-1], num_korean_characters)
     decoder_target_data = tf.one_hot(korean_ids[:, 1:], num_korean_characters)
     return (encoder_input_data, decoder_input_data), decoder_target_data
@@ -129,9 +132,9 @@ def make_dataset(pairs, tables, batch_size, shuffle_seed=None, make_arrays=one_h
     """
     english_ids = ragged_ids((english for english, _ in pairs), tables[0])
     korean_ids = ragged_ids(([START, *korean, END] for _, korean in pairs), tables[1])
-    # Korean takes about half as many characters as English.
-    lengths = tf.maximum(english_ids.row_lengths(), 2 * korean_ids.row_lengths())
-    groups = lengths // 4
+    # Sentences whose lengths fall in the same band of 4 characters are in one group, and a batch
+    # is of one group. Korean takes about half as many characters as English.
+    groups = tf.maximum(english_ids.row_lengths(), 2 * korean_ids.row_lengths()) // 4
 
     def arrays_of(places):
         english = tf.gather(english_ids, places).to_tensor(PADDING)
@@ -145,6 +148,7 @@ def make_dataset(pairs, tables, batch_size, shuffle_seed=None, make_arrays=one_h
         lambda place: groups[place], lambda _, group: group.batch(batch_size), batch_size
     )
     num_batches = sum(math.ceil(size / batch_size) for size in np.bincount(groups))
+    # Told the number of batches, `fit` need not count them.
     batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread can hold up the end of an epoch for seconds
@@ -155,9 +159,10 @@ def make_dataset(pairs, tables, batch_size, shuffle_seed=None, make_arrays=one_h
 
 
 def one_hot_lstm(units, **options):
-    """Return an LSTM layer that reads one-hot rows, each of which picks one row of its kernel.
+    """Return an LSTM layer that reads one-hot rows.
 
-    Keras's default (Glorot) makes these rows too small to notice; larger ones are quickly learned.
+    A one-hot row times the kernel, the matrix of the layer's input weights, is one row of that
+    matrix. Keras's default (Glorot) makes these rows too small to notice beside the state.
     """
     normal = keras.initializers.RandomNormal(stddev=2.0)
     return layers.LSTM(units, kernel_initializer=normal, **options)
@@ -172,11 +177,13 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)  # skips all-zero rows
     encoder_lstm = one_hot_lstm(latent_dim, return_state=True, name="lstm")
     both_ways = layers.Bidirectional(encoder_lstm, name="encoder_lstm")
-    # The encoder's outputs are discarded: only the final states of both directions go on.
+    # The encoder's outputs are discarded: only the final states of both directions go on, h and c
+    # of the LSTM that reads forwards, then of the one that reads backwards.
     _, forward_h, forward_c, backward_h, backward_c = both_ways(encoder_rows)
     state_h = layers.Concatenate(name="state_h")([forward_h, backward_h])
     state_c = layers.Concatenate(name="state_c")([forward_c, backward_c])
 
+    # No mask here: padding comes last, and the loss leaves it out.
     decoder_inputs = keras.Input((None, num_korean_characters), name="decoder_inputs")
     decoder_lstm = one_hot_lstm(
         2 * latent_dim, return_sequences=True, return_state=True, name="decoder_lstm"
@@ -195,7 +202,7 @@ def is_real(target):
 
 def cross_entropy(target, probabilities):
     """Return the losses of the real characters of a batch, in nats; `fit` takes their mean."""
-    # A tenth of each target goes to all characters alike: new sentences come out better.
+    # Label smoothing: a tenth of each target goes to all characters alike, against overfitting.
     losses = keras.losses.categorical_crossentropy(target, probabilities, label_smoothing=0.1)
     return tf.boolean_mask(losses, is_real(target))
 
@@ -209,14 +216,15 @@ def accuracy(target, probabilities):
 def compile_model(model, learning_rate, num_steps):
     """Prepare `model` for `num_steps` training steps, in which the learning rate falls to 0."""
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
-    # Weights that the loss does not hold up decay: new sentences come out better.
+    # Weight decay: each step shrinks the weights a little, against overfitting.
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.1)
     optimizer.build(model.trainable_variables)  # now, or `fit` compiles its first step twice
     model.compile(optimizer, loss=cross_entropy, metrics=[accuracy])
 
 
 # --------------------------------------- Inference models ---------------------------------------
-# The same trained layers, found by name and wired anew: now the decoder feeds on its own choices.
+# The same trained layers, found by name and called again, which shares their weights: now the
+# decoder feeds on its own choices.
 
 
 def build_inference_models(model):
@@ -241,7 +249,8 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
     """Return a compiled function from a batch of English ids to Korean ids: greedy decoding.
 
     From int32 (batch, max_english_length), padded with -1, to int32 (batch, length), with length
-    at most `max_korean_length`; what follows an end character has no meaning.
+    at most `max_korean_length`; what follows an end character has no meaning. TensorFlow turns the
+    `while` into a loop of its own; `show_steps` does the same in plain Python, for one sentence.
     """
     encoder_model, decoder_model = build_inference_models(model)
     num_english_characters = encoder_model.input_shape[-1]
@@ -265,13 +274,15 @@ def make_greedy_decoder(model, korean_table, max_korean_length):
             translation = translation.write(translation.size(), character)
             # 6. Repeat until each sentence has its end character, or up to the limit.
             finished = finished | (character == korean_table[END])
-        return tf.transpose(translation.stack())
+        return tf.transpose(translation.stack())  # from (length, batch) to (batch, length)
 
     return greedy_decode
 
 
 # ================================================================================================
-# The lesson ends here. Two settings vary it: TOKEN = "word" and ARCHITECTURE = "same-length".
+# The lesson ends here. `train`, far below, puts it together: make_dataset, build_training_model,
+# compile_model, fit, make_greedy_decoder. Two settings vary it: TOKEN = "word" and ARCHITECTURE =
+# "same-length".
 # ================================================================================================
 
 MARKS = r'.,:;!?"()'  # words of their own, unless they stand within a word or number, as in 7:30
@@ -338,6 +349,7 @@ def make_same_length_decoder(model, length):
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufffd]")  # characters that no text has
 INVISIBLE = dict.fromkeys([0x00AD, 0x200B, 0x2060, 0xFEFF])  # soft hyphen, spaces of no width
 HEADINGS = {"english", "korean", "source", "target", "en", "ko", "eng", "kor", "영어", "한국어"}
+SCRIPT_FOLDER = Path(__file__).parent  # relative paths in the settings start here
 NOTES = "seq2seq_char.json"  # the member of a model file that holds all but the weights
 FORMAT = 7  # of these notes: raised by whatever makes older files unreadable
 
@@ -680,9 +692,10 @@ def train(settings):
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
-        done = f"{notes['epochs_done']} of {settings.EPOCHS} epochs are done"
-        command = f'python seq2seq_char.py translate "Hello." --model-path {model_path}'
-        message = f"{done}; the same command goes on from there; to translate now: {command}"
+        message = f"{notes['epochs_done']} of {settings.EPOCHS} epochs are done"
+        if notes["epochs_done"]:
+            message += "; the same command goes on from there; to translate with what is there: "
+            message += f'python seq2seq_char.py translate "Hello." --model-path {checkpoint_path}'
         raise KeyboardInterrupt(message) from None
     # The last weights, not those of the lowest validation loss: their translations are better.
     # The optimizer's state, larger than the weights, stays behind.
@@ -693,7 +706,8 @@ def train(settings):
     report("training", training, translate)
     if settings.ARCHITECTURE == "encoder-decoder":
         show_steps(model, notes, validation[len(validation) // 3][0])
-    print(f'\nSaved in {model_path}. Now: python seq2seq_char.py translate "I am busy."')
+    where = "" if model_path == SCRIPT_FOLDER / MODEL_PATH else f" --model-path {model_path}"
+    print(f'\nSaved in {model_path}. Now: python seq2seq_char.py translate "I am busy."{where}')
 
 
 def resume(model, notes, checkpoint_path, fresh):
@@ -729,11 +743,12 @@ def translate_command(settings):
     Names on standard error, once, what training never saw.
     """
     path = Path(settings.MODEL_PATH)
-    checkpoint_path = path.with_name("checkpoint-" + path.name)
-    if checkpoint_path.exists() and not path.exists():
-        path = checkpoint_path
-        print(f"{path}: of a training that is not complete", file=sys.stderr)
+    if not path.exists() and path.with_name("checkpoint-" + path.name).exists():
+        path = path.with_name("checkpoint-" + path.name)
     model, notes = load_model(path)
+    if notes["epochs_done"] < notes["settings"]["EPOCHS"]:
+        done = f"{notes['epochs_done']} of {notes['settings']['EPOCHS']} epochs are done"
+        print(f"warning: {path}: training is not complete, {done}", file=sys.stderr)
     if settings.steps and notes["settings"]["ARCHITECTURE"] == "same-length":
         raise UserError("--steps: a same-length model answers all at once, without steps")
     translate = make_translator(model, notes)
@@ -741,24 +756,21 @@ def translate_command(settings):
     if not settings.sentences and sys.stdin.isatty():
         print("Type a sentence and press Enter.", file=sys.stderr)
         batch_size = 1  # each line is answered at once
-    named = set()
-    token = "word" if notes["english_words"] else notes["settings"]["TOKEN"]
+    token, known, named = notes["settings"]["TOKEN"], set(notes["english_table"]), set()
+    if notes["english_words"]:  # not so where the language is written without spaces
+        token, known = "word", set(notes["english_words"])
     while batch := [clean(line) for line in itertools.islice(lines, batch_size)]:
         if settings.steps:
             for sentence in batch:
                 show_steps(model, notes, sentence)
         else:
             print(*translate(batch), sep="\n", flush=True)
-        pieces = {
-            piece for line in batch for piece in split_sentence(normalize_source(line), token)
-        }
-        unknown = pieces.difference(notes["english_words"] or notes["english_table"], named)
+        sequences = [split_sentence(normalize_source(line), token) for line in batch]
+        unknown = set().union(*sequences) - known - named
         if unknown:
-            some = " ".join(sorted(map(str.strip, unknown)))
-            print(
-                f"warning: training never saw {some}: what stands for it is a guess",
-                file=sys.stderr,
-            )
+            some = " ".join(sorted(piece.strip() for piece in unknown))
+            warning = f"warning: training never saw {some}: what stands for it is a guess"
+            print(warning, file=sys.stderr)
         named |= unknown
 
 
@@ -784,7 +796,7 @@ def read_settings(arguments):
     for name in SETTINGS:
         value = globals()[name]
         if name.endswith("_PATH"):
-            value = str(Path(__file__).parent / value)
+            value = str(SCRIPT_FOLDER / value)
         options = {"type": type(value), "metavar": ""}
         if isinstance(value, bool):
             options = {"action": argparse.BooleanOptionalAction}

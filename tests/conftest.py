@@ -20,8 +20,10 @@ needs_tatoeba = pytest.mark.skipif(
     not KOR_ENG.exists(), reason="the Tatoeba corpus is not part of the project"
 )
 EPOCHS = 24  # enough to know a few dozen pairs by heart
-SMALL = ["--latent-dim", "48", "--batch-size", "8", "--learning-rate", "0.02"]
-TINY = ["--latent-dim", "4", "--num-pairs", "40"]  # where learning is not the point
+SMALL = "--latent-dim 48 --batch-size 8 --learning-rate 0.02 --validation-fraction 0.1".split()
+TINY = (
+    "--latent-dim 4 --num-pairs 40 --validation-fraction 0.1".split()
+)  # where learning is not the point
 
 
 def run(*arguments, stdin=b"", env=None, **options):

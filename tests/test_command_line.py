@@ -251,7 +251,7 @@ def test_at_a_terminal_each_line_is_answered_at_once(trained, monkeypatch):
 def test_steps_show_the_three_most_probable_at_each_step(trained):
     sentence = trained.training[0][0]
     result = call("translate", "--steps", sentence, "--model-path", trained.path)
-    _, title, *rows = result.out.splitlines()
+    _, title, _, *rows = result.out.splitlines()
     assert title.startswith(sentence)
     fed = [row.split()[0] for row in rows]
     chosen = [row.split()[1] for row in rows]

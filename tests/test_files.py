@@ -33,6 +33,51 @@ def job(corpus, tmp_path, monkeypatch):
     return ["--data-path", corpus, "--model-path", path, "--epochs", 4, *TINY], path
 
 
+@pytest.fixture(scope="session")
+def stopped_run(corpus, tmp_path_factory):
+    """The folder of such a training, stopped by Ctrl-C after two epochs, and what it said."""
+    path = tmp_path_factory.mktemp("stopped") / "runs" / "model.keras"
+    arguments = ["--data-path", corpus, "--model-path", path, "--epochs", 4, *TINY]
+    saved = []
+    save_model = script.save_model
+
+    def save_and_signal(*arguments):
+        save_model(*arguments)
+        saved.append(1)
+        if len(saved) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    # A process started in the background of a shell ignores SIGINT; this one must not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    script.save_model = save_and_signal
+    try:
+        return path.parent, call(*arguments)
+    finally:
+        script.save_model = save_model
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def stopped_job(job, stopped_run):
+    """The same as `job`, with the checkpoint of the stopped training in its place."""
+    arguments, path = job
+    shutil.copytree(stopped_run[0], path.parent)
+    return arguments, path
+
+
+def start_only(arguments, monkeypatch):
+    """Call `main` as if Ctrl-C came before the first batch; return what it did."""
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", interrupted)
+        result = call(*arguments)
+    assert result.status == 130
+    return result
+
+
 def names(path):
     return sorted(file.name for file in path.parent.iterdir())
 
@@ -42,75 +87,66 @@ def history(path):
         return list(csv.DictReader(file))
 
 
-def stopped_after(epochs, arguments, monkeypatch, signal_number=signal.SIGINT):
-    """Call `main` and send this process a signal once `epochs` epochs are saved."""
-    saved = []
-    save_model = script.save_model
-
-    def save_and_signal(*arguments):
-        save_model(*arguments)
-        saved.append(1)
-        if len(saved) == epochs:
-            signal.raise_signal(signal_number)
-
-    # A process started in the background of a shell ignores SIGINT; this one must not.
-    before = signal.signal(signal_number, signal.default_int_handler)
-    with monkeypatch.context() as patch:
-        patch.setattr(script, "save_model", save_and_signal)
-        try:
-            return call(*arguments)
-        finally:
-            signal.signal(signal_number, before)
-
-
 # ---------------------------------- Stopping and going on ----------------------------------
 
 
-def test_ctrl_c_says_what_is_done_and_the_same_command_goes_on(job, monkeypatch):
-    arguments, path = job
-    result = stopped_after(2, arguments, monkeypatch)
+def test_ctrl_c_says_what_is_done_and_what_to_do(stopped_run):
+    folder, result = stopped_run
     assert result.status == 130
     (message,) = result.err.strip().splitlines()
     assert "2 of 4 epochs are done" in message and "the same command goes on" in message
-    assert "translate" in message and str(path) in message
-    assert names(path) == ["checkpoint-model.keras", "model.csv"]
-    # What is there translates, and says that it is not complete.
+    assert "translate" in message and str(folder / "checkpoint-model.keras") in message
+    assert names(folder / "model.keras") == ["checkpoint-model.keras", "model.csv"]
+
+
+def test_what_is_there_translates_and_says_that_it_is_not_complete(stopped_job):
+    _, path = stopped_job
     result = call("translate", "I am.", "--model-path", path)
     assert result.status == 0 and result.out.count("\n") == 1
     assert "checkpoint-model.keras" in result.err and "not complete" in result.err
+
+
+def test_the_same_command_goes_on(stopped_job):
+    arguments, path = stopped_job
     result = call(*arguments)
     assert result.status == 0 and "Going on with the interrupted run, after epoch 2" in result.out
     assert result.out.count("Epoch ") == 2
     assert [row["epoch"] for row in history(path)] == ["0", "1", "2", "3"]
     assert names(path) == ["model.csv", "model.keras"]
+    assert script.load_model(path)[1]["epochs_done"] == 4
 
 
-def test_going_on_gives_the_weights_of_a_run_that_was_not_stopped(job, tmp_path, monkeypatch):
-    """The optimizer's state, too, goes on. (The order of the pairs is that of a fresh start.)"""
-    arguments, path = job
-    kept = []
-    compile_model = script.compile_model
+def test_weights_and_the_optimizer_go_on_where_they_were(stopped_job, monkeypatch):
+    arguments, path = stopped_job
+    models = []
+    resume = script.resume
 
-    def compile_and_keep(model, *arguments):
-        compile_model(model, *arguments)
-        kept.append(model)
+    def resume_and_keep(model, *arguments):
+        resume(model, *arguments)
+        models.append(model)
 
-    monkeypatch.setattr(script, "compile_model", compile_and_keep)
-    stopped_after(2, arguments, monkeypatch)
-    stopped_after(1, arguments, monkeypatch)
-    before, after = kept
-    steps = int(before.optimizer.iterations.numpy())
-    assert int(after.optimizer.iterations.numpy()) == steps * 3 // 2 > steps
-    assert path.with_name("checkpoint-model.keras").exists()
+    monkeypatch.setattr(script, "resume", resume_and_keep)
+    start_only(arguments, monkeypatch)
+    (model,) = models
+    saved, notes = script.load_model(path.with_name("checkpoint-model.keras"))
+    for weight, expected in zip(model.get_weights(), saved.get_weights()):
+        np.testing.assert_array_equal(weight, expected)
+    assert int(model.optimizer.iterations.numpy()) > 2 and notes["epochs_done"] == 2
+    moments = [v.numpy() for v in model.optimizer.variables if "momentum" in v.name]
+    assert moments and any(np.abs(moment).max() > 0 for moment in moments)
 
 
 @pytest.mark.parametrize("epochs", [3, 6, 1])
-def test_another_number_of_epochs_goes_on(job, monkeypatch, epochs):
-    arguments, path = job
-    stopped_after(2, arguments, monkeypatch)
-    result = call(*arguments, "--epochs", epochs)
-    assert result.status == 0 and "Going on" in result.out
-    assert len(history(path)) == max(2, epochs) and path.exists()
+def test_another_number_of_epochs_goes_on(stopped_job, monkeypatch, epochs):
+    arguments, _ = stopped_job
+    result = start_only([*arguments, "--epochs", epochs], monkeypatch)
+    assert "Going on with the interrupted run, after epoch 2" in result.out
+
+
+def test_fewer_epochs_than_are_done_is_the_end(stopped_job):
+    arguments, path = stopped_job
+    assert call(*arguments, "--epochs", 1).status == 0
+    assert names(path) == ["model.csv", "model.keras"] and len(history(path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -124,64 +160,62 @@ def test_another_number_of_epochs_goes_on(job, monkeypatch, epochs):
     ],
     ids=["seed", "size", "batch", "data", "fresh"],
 )
-def test_another_run_starts_anew_and_says_why(job, monkeypatch, changed, name):
-    arguments, path = job
-    stopped_after(2, arguments, monkeypatch)
-    result = call(*arguments, *changed)
-    assert result.status == 0 and "Going on" not in result.out
+def test_another_run_starts_anew_and_says_why(stopped_job, monkeypatch, changed, name):
+    arguments, _ = stopped_job
+    result = start_only([*arguments, *changed], monkeypatch)
+    assert "Going on" not in result.out and result.err == "\n0 of 4 epochs are done\n"
     assert name is None or re.search(f"Starting anew: .*{name}", result.out)
-    assert len(history(path)) == 4
 
 
 @pytest.mark.parametrize("change", ["a layer", "the optimizer"])
-def test_another_model_in_the_code_is_not_half_loaded(job, monkeypatch, change):
+def test_another_model_in_the_code_is_not_half_loaded(stopped_job, monkeypatch, change):
     """The code is edited under a checkpoint: it is compared first, and nothing is loaded."""
-    arguments, path = job
-    stopped_after(2, arguments, monkeypatch)
+    arguments, _ = stopped_job
     if change == "a layer":
         lstm = script.one_hot_lstm
-        monkeypatch.setattr(
-            script, "one_hot_lstm", lambda units, **o: lstm(units, use_bias=False, **o)
-        )
+        other = lambda units, **options: lstm(units, use_bias=False, **options)  # noqa: E731
+        monkeypatch.setattr(script, "one_hot_lstm", other)
     else:
         monkeypatch.setattr(keras.optimizers, "AdamW", keras.optimizers.SGD)
     loaded = []
     monkeypatch.setattr(keras.Model, "load_weights", lambda *arguments: loaded.append(arguments))
-    result = call(*arguments)
-    assert result.status == 0 and not loaded
-    assert re.search("Starting anew: .*the model", result.out) and len(history(path)) == 4
+    result = start_only(arguments, monkeypatch)
+    assert not loaded and re.search("Starting anew: .*the model", result.out)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "foreign"])
-def test_a_damaged_checkpoint_starts_anew(job, monkeypatch, damage):
-    arguments, path = job
-    stopped_after(1, arguments, monkeypatch)
+def test_a_damaged_checkpoint_starts_anew(stopped_job, monkeypatch, damage):
+    arguments, path = stopped_job
     checkpoint = path.with_name("checkpoint-model.keras")
     data = bytearray(checkpoint.read_bytes())
     data[len(data) // 2] ^= 1
     versions = {"truncated": data[: len(data) // 2], "flipped": data, "empty": b"", "foreign": b"x"}
     checkpoint.write_bytes(versions[damage])
-    result = call(*arguments)
-    assert result.status == 0 and "Starting anew" in result.out and path.exists()
+    assert "Starting anew" in start_only(arguments, monkeypatch).out
 
 
-def test_the_model_of_an_earlier_run_is_not_touched_before_the_end(job, monkeypatch):
+def test_models_of_earlier_runs_stay_and_histories_do_not_mix(job):
+    """The old model is there until the new one is complete; each has a history of its own."""
     arguments, path = job
     path.parent.mkdir()
     path.write_bytes(b"an earlier model")
-    stopped_after(3, arguments, monkeypatch)
-    assert path.read_bytes() == b"an earlier model"
-    call(*arguments)
-    assert script.load_model(path)[1]["epochs_done"] == 4
-
-
-def test_two_models_in_one_folder_keep_both_histories(job):
-    arguments, path = job
     other = path.with_name("other.keras")
-    call(*arguments, "--epochs", 1)
-    call(*arguments, "--epochs", 2, "--model-path", other)
+    seen = []
+    save_model = script.save_model
+
+    def look_and_save(model, notes, target):
+        seen.append(path.read_bytes())
+        save_model(model, notes, target)
+
+    script.save_model = look_and_save
+    try:
+        call(*arguments, "--epochs", 2)
+    finally:
+        script.save_model = save_model
+    assert seen == [b"an earlier model"] * 3
+    call(*arguments, "--epochs", 1, "--model-path", other)
     assert names(path) == ["model.csv", "model.keras", "other.csv", "other.keras"]
-    assert len(history(path)) == 1 and len(history(other)) == 2
+    assert len(history(path)) == 2 and len(history(other)) == 1
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
