@@ -47,7 +47,7 @@ def test_each_exercise_is_an_edit_of_one_line_of_the_script(name):
     edit = EXERCISES[name]
     if edit:
         source = SCRIPT.read_text(encoding="utf-8")
-        assert source.count(edit[0]) == 1 and edit[1] not in source
+        assert source.count(edit[0]) == 1 and edit[0] != edit[1]
         compile(source.replace(*edit), "edited.py", "exec")
 
 
