@@ -538,14 +538,21 @@ def draw(report, folder):
                 axes[0].legend()
                 figure.savefig(folder / f"learning-{mode}.png", dpi=110, transparent=True)
             if "seeds" in report:
-                figure, axis = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
-                points = iter(report["seeds"]["1"]["states"])
-                for family, marker in zip(STATE_FAMILIES, "os^"):
-                    for sentence in family:
-                        x, y = next(points)
-                        axis.plot(x, y, marker, color="tab:orange")
-                        offset = {"xytext": (6, 3), "textcoords": "offset points"}
-                        axis.annotate(sentence, (x, y), color=ink, **offset)
+                figure, axis = pyplot.subplots(figsize=(9, 7), layout="constrained")
+                points = report["seeds"]["1"]["states"]
+                width, height = (max(values) - min(values) for values in zip(*points))
+                sentences = [sentence for family in STATE_FAMILIES for sentence in family]
+                for place, ((x, y), sentence) in enumerate(zip(points, sentences)):
+                    axis.plot(x, y, "os^"[place // 4], color="tab:orange")
+                    # The label goes to the left if another point is where it would stand.
+                    crowded = any(
+                        0 < (a - x) / width < 0.15 and abs(b - y) / height < 0.08 for a, b in points
+                    )
+                    side = {
+                        "xytext": (-7 if crowded else 7, -4),
+                        "ha": "right" if crowded else "left",
+                    }
+                    axis.annotate(sentence, (x, y), textcoords="offset points", color=ink, **side)
                 axis.margins(0.15)
                 axis.set(xticks=[], yticks=[], title="the encoder's h and c, on a plane")
                 figure.savefig(folder / f"states-{mode}.png", dpi=110, transparent=True)
