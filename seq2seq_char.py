@@ -17,7 +17,6 @@ python seq2seq_char.py translate --steps "I am busy."    show how the translatio
 """
 
 import argparse
-import array
 import difflib
 import functools
 import hashlib
@@ -116,12 +115,9 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
 
 def ragged_ids(sentences, table):
     """Return the ids of all `sentences`, an int32 tf.RaggedTensor: (number of sentences, None)."""
-    ids, lengths = array.array("i"), []
-    for sentence in sentences:
-        sentence_ids = to_ids(sentence, table)
-        ids.extend(sentence_ids)
-        lengths.append(len(sentence_ids))
-    return tf.RaggedTensor.from_row_lengths(np.array(ids, np.int32), lengths)
+    rows = [to_ids(sentence, table) for sentence in sentences]
+    ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+    return tf.RaggedTensor.from_row_lengths(ids, [len(row) for row in rows])
 
 
 def make_dataset(pairs, tables, batch_size, shuffle_seed=None, make_arrays=one_hot_arrays):
@@ -310,8 +306,9 @@ def same_length_arrays(english_ids, korean_ids, num_english, num_korean, length,
 
 
 def pad_ids(ids, length, value):
-    """Return `ids`, (batch, at most length), as (batch, length): the rest is `value`."""
-    return tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]], constant_values=value)
+    """Return `ids`, (batch, less than length), as (batch, length): the rest is `value`."""
+    missing = tf.maximum(0, length - tf.shape(ids)[1])
+    return tf.pad(ids, [[0, 0], [0, missing]], constant_values=value)
 
 
 def build_same_length_model(num_english_characters, num_korean_characters, latent_dim):
@@ -347,11 +344,10 @@ def make_same_length_decoder(model, length):
 # ================================================================================================
 
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ufffd]")  # characters that no text has
-INVISIBLE = dict.fromkeys([0x00AD, 0x200B, 0x2060, 0xFEFF])  # soft hyphen, spaces of no width
 HEADINGS = {"english", "korean", "source", "target", "en", "ko", "eng", "kor", "영어", "한국어"}
 SCRIPT_FOLDER = Path(__file__).parent  # relative paths in the settings start here
 NOTES = "seq2seq_char.json"  # the member of a model file that holds all but the weights
-FORMAT = 7  # of these notes: raised by whatever makes older files unreadable
+FORMAT = 8  # of these notes: raised by whatever makes older files unreadable
 
 
 class UserError(Exception):
@@ -359,17 +355,16 @@ class UserError(Exception):
 
 
 def clean(text):
-    """Return `text` in NFC, with single spaces, none at its ends, and no invisible characters."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # what argv hides
-    return " ".join(unicodedata.normalize("NFC", text.translate(INVISIBLE)).split())
+    """Return `text` in NFC, with single spaces between words and none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def open_corpus(path):
-    """Return the text file at `path`, or the only one in a .zip, open for reading.
+def read_text(path):
+    """Return the text of the file at `path`, or of the only text file in a .zip.
 
     It may be UTF-8, UTF-16 with a byte-order mark, or Korean CP949. Raises UserError if not.
     """
-    open_bytes = functools.partial(open, path, "rb")
+    data = Path(path).read_bytes()
     if zipfile.is_zipfile(path):
         archive = zipfile.ZipFile(path)
         names = [name for name in archive.namelist() if name.endswith((".txt", ".tsv"))]
@@ -377,19 +372,17 @@ def open_corpus(path):
         if len(names) != 1:
             advice = "it needs one; save an Excel sheet as Unicode Text (*.txt)"
             raise UserError(f"{path}: has {len(names)} files .txt or .tsv, {advice}")
-        open_bytes = functools.partial(archive.open, names[0])
-    with open_bytes() as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            return io.TextIOWrapper(open_bytes(), "utf-16", errors="replace")
-    wrong_lines = []
-    for encoding in ("utf-8-sig", "cp949"):
-        with io.TextIOWrapper(open_bytes(), encoding, errors="surrogateescape") as file:
-            lines = enumerate(file, start=1)  # wrong bytes are read as \udc80 to \udcff
-            wrong = [number for number, line in lines if re.search("[\udc80-\udcff]", line)]
-        if not wrong:
-            return io.TextIOWrapper(open_bytes(), encoding)
-        wrong_lines += wrong
-    raise UserError(f"{path}: line {wrong_lines[0]:,} is not UTF-8; save the file as UTF-8")
+        data = archive.read(names[0])
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+    try:
+        return data.decode("cp949")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: line {line:,} is not UTF-8; save the file as UTF-8") from None
 
 
 def read_pairs(path, num_pairs=0, max_length=64):
@@ -398,30 +391,30 @@ def read_pairs(path, num_pairs=0, max_length=64):
     `num_pairs` is where to stop, if not 0; `max_length` is in characters. Says how many lines were
     dropped, and why. Raises UserError if the file cannot be read, or is no corpus.
     """
-    pairs, dropped = {}, {}
     try:
-        with open_corpus(path) as file:
-            for number, line in enumerate(file, start=1):
-                if num_pairs and len(pairs) == num_pairs:
-                    break
-                if number % 100_000 == 0:
-                    print(f"{path}: {number:,} lines read", flush=True)
-                pair = tuple(clean(side) for side in line.split("\t")[:2])
-                faults = {
-                    "without a tab": len(pair) < 2,
-                    "with a control character": CONTROL.search(line),
-                    "with an empty side": not all(map(normalize_source, pair)),
-                    "that are a heading": number == 1 and HEADINGS.issuperset(line.lower().split()),
-                    f"longer than MAX_LENGTH = {max_length}": max(map(len, pair)) > max_length,
-                    "that repeat another": pair in pairs,
-                }
-                fault = next((fault for fault, is_there in faults.items() if is_there), None)
-                if fault is None:
-                    pairs[pair] = number
-                elif line.strip():
-                    dropped.setdefault(fault, []).append(number)
+        lines = io.StringIO(read_text(path), newline=None)
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); give another DATA_PATH") from error
+    pairs, dropped = {}, {}
+    for number, line in enumerate(lines, start=1):
+        if num_pairs and len(pairs) == num_pairs:
+            break
+        if number % 100_000 == 0:
+            print(f"{path}: {number:,} lines read", flush=True)
+        pair = tuple(clean(side) for side in line.split("\t")[:2])
+        faults = {
+            "without a tab": len(pair) < 2,
+            "with a control character": CONTROL.search(line),
+            "with an empty side": not all(map(normalize_source, pair)),
+            "that are a heading": number == 1 and HEADINGS.issuperset(line.lower().split()),
+            f"longer than MAX_LENGTH = {max_length}": max(map(len, pair)) > max_length,
+            "that repeat another": pair in pairs,
+        }
+        fault = next((fault for fault, is_there in faults.items() if is_there), None)
+        if fault is None:
+            pairs[pair] = number
+        elif line.strip():
+            dropped.setdefault(fault, []).append(number)
     for fault, numbers in dropped.items():
         some = ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
         print(f"{path}: dropped {len(numbers):,} lines {fault}: line {some}", file=sys.stderr)
@@ -511,10 +504,9 @@ def load_model(path, notes_only=False):
             notes = json.loads(archive.read(NOTES))
             if archive.testzip() or notes["format"] != FORMAT:
                 raise ValueError("wrong checksum or format")
-        if notes_only:
-            return None, notes
-        model = build_model(notes)
-        model.load_weights(path)
+        model = None if notes_only else build_model(notes)
+        if model:
+            model.load_weights(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no model yet; train one: python seq2seq_char.py") from None
     except Exception as error:  # damaged and foreign files raise errors of many kinds
@@ -526,55 +518,53 @@ def load_model(path, notes_only=False):
 # ------------------------------------ Translation and reports ------------------------------------
 
 
-def make_translator(model, notes):
-    """Return the function translate(sentences, batch_size=256), from list of English to of Korean.
-
-    A sentence without a known character gives "". A same-length model raises UserError for one
-    that is longer than all in training.
-    """
-    is_fixed = notes["settings"]["ARCHITECTURE"] == "same-length"
-    if is_fixed:
-        decode = make_same_length_decoder(model, notes["length"])
-    else:
-        decode = make_greedy_decoder(model, notes["korean_table"], notes["length"])
-
-    def translate(sentences, batch_size=256):
-        english_ids = [source_ids(sentence, notes) for sentence in sentences]
-        translations = [""] * len(sentences)
-        # Sentences of like length share a batch: it ends as soon as all of its sentences have.
-        places = [place for place, ids in enumerate(english_ids) if ids]
-        places.sort(key=lambda place: len(english_ids[place]))
-        if is_fixed and places and len(english_ids[places[-1]]) > notes["length"]:
-            raise UserError(f"longer than this same-length model takes: {sentences[places[-1]]}")
-        for start in range(0, len(places), batch_size):
-            batch = places[start : start + batch_size]
-            ids = tf.ragged.constant([english_ids[place] for place in batch], tf.int32)
-            for place, korean_ids in zip(batch, decode(ids.to_tensor(PADDING)).numpy()):
-                translations[place] = to_text(korean_ids, notes["korean_table"])
-        return translations
-
-    return translate
-
-
 def source_ids(sentence, notes):
     """Return the ids of an English `sentence` as somebody typed it, a list."""
     sequence = split_sentence(normalize_source(clean(sentence)), notes["settings"]["TOKEN"])
     return to_ids(sequence, notes["english_table"])
 
 
-def columns(text):
-    """Return how many columns of a terminal `text` takes; a Hangul syllable takes two."""
-    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
+def make_translator(model, notes):
+    """Return the function translate(sentences, batch_size=256), from list of English to of Korean.
 
+    A sentence without a known character gives "".
+    """
+    if notes["settings"]["ARCHITECTURE"] == "same-length":
+        decode = make_same_length_decoder(model, notes["length"])
+    else:
+        decode = make_greedy_decoder(model, notes["korean_table"], notes["length"])
 
-def pad(text, width):
-    """Return `text` with spaces up to `width` columns."""
-    return text + " " * (width - columns(text))
+    def translate(sentences, batch_size=256):
+        english_ids = {sentence: source_ids(sentence, notes) for sentence in sentences}
+        translations = dict.fromkeys(sentences, "")
+        # Sentences of like length share a batch: it ends as soon as all of its sentences have.
+        known = sorted(filter(english_ids.get, english_ids), key=len)
+        for start in range(0, len(known), batch_size):
+            batch = known[start : start + batch_size]
+            ids = tf.ragged.constant([english_ids[sentence] for sentence in batch], tf.int32)
+            for sentence, korean_ids in zip(batch, decode(ids.to_tensor(PADDING)).numpy()):
+                translations[sentence] = to_text(korean_ids, notes["korean_table"])
+        return [translations[sentence] for sentence in sentences]
+
+    return translate
 
 
 def visible(character):
     """Return `character` as the reports show it: ^ the start, $ the end, _ a space."""
     return {START: "^", END: "$"}.get(character, character.replace(" ", "_"))
+
+
+def show_arrays(dataset, tables):
+    """Print the first pair of `dataset`, read back from the three arrays of the lesson."""
+    (encoder_input_data, decoder_input_data), decoder_target_data = next(iter(dataset))
+    for name, data, table in [
+        ("encoder_input_data", encoder_input_data, tables[0]),
+        ("decoder_input_data", decoder_input_data, tables[1]),
+        ("decoder_target_data", decoder_target_data, tables[1]),
+    ]:
+        characters = [list(table)[id] for id in np.argmax(data[0], axis=-1)]
+        print(f"{name:20} {data.shape!s:14}", *map(visible, characters))
+    print("Each is a one-hot row: _ is a space, ^ the start, $ the end.")
 
 
 def show_steps(model, notes, sentence):
@@ -585,55 +575,34 @@ def show_steps(model, notes, sentence):
     encoder_model, decoder_model = build_inference_models(model)
     ids = source_ids(sentence, notes) or [PADDING]
     states = encoder_model(tf.one_hot([ids], len(notes["english_table"])))
-    characters, fed, steps = list(notes["korean_table"]), START, []
-    while fed != END and len(steps) < notes["length"]:
-        one_row = tf.one_hot([[notes["korean_table"][fed]]], len(characters))
-        probabilities, *states = decoder_model([one_row, *states])
-        best = tf.math.top_k(probabilities[0, 0], 3)
-        choices = [visible(characters[id]) for id in best.indices]
-        steps.append((visible(fed), list(zip(choices, best.values.numpy()))))
-        fed = characters[best.indices[0]]
-    width = 1 + max(columns(choice) for _, choices in steps for choice, _ in choices)
+    table, characters, fed = notes["korean_table"], list(notes["korean_table"]), START
     print(f"\n{sentence}: the inference models run step by step, ^ is the start, $ the end")
-    print(pad("fed", width) + "   the three most probable next ones; the first is fed next")
-    for fed, choices in steps:
-        cells = [f"{pad(choice, width)}{value:7.1%}" for choice, value in choices]
-        print(f"{pad(fed, width)}   {'   '.join(cells)}")
-
-
-def show_arrays(dataset, notes):
-    """Print the first pair of `dataset` as the model meets it, read back from its arrays."""
-    inputs, target = next(iter(dataset))
-    names = ["encoder_input_data", "decoder_input_data", "decoder_target_data"]
-    if len(inputs) == 1:
-        names = ["input_data", "target_data"]
-    for name, data in zip(names, (*inputs, target)):
-        table = notes["english_table" if data is inputs[0] else "korean_table"]
-        rows = data[0].numpy()
-        cells = [visible(list(table)[row.argmax()]) if row.any() else "0" for row in rows]
-        print(f"{name:20} {data.shape!s:14} {' '.join(pad(cell, 2) for cell in cells)}")
-    print("Each is a one-hot row: _ is a space, ^ the start, $ the end, 0 a row of padding.")
+    print("  step fed\tthe three most probable next ones; the first is fed next")
+    for step in range(1, 1 + notes["length"]):
+        one_row = tf.one_hot([[table[fed]]], len(table))
+        probabilities, *states = decoder_model([one_row, *states])
+        values, ids = tf.math.top_k(probabilities[0, 0], 3)
+        cells = [f"{step:6} {visible(fed)}"]
+        for value, id in zip(values.numpy(), ids):
+            cells.append(f"{value:6.1%} {visible(characters[id])}")
+        print("\t".join(cells))
+        fed = characters[ids[0]]
+        if fed == END:
+            break
 
 
 def report(name, pairs, translate, limit=5000):
-    """Print samples of `pairs` and two figures, taken from at most `limit` of them.
+    """Print how many of `pairs`, of at most `limit` of them, come out exact, and ten of them.
 
-    A translation is exact if it is any reference of its sentence. The character error rate is the
-    total Levenshtein distance over the total length of the references, in characters.
+    A translation is exact if it is any reference of its sentence.
     """
     known = set(pairs)
-    english, references = zip(*random.Random(0).sample(pairs, min(len(pairs), limit)))
-    outputs = translate(english)
-    print(f"\nSome {name} sentences: English, output, = if exact, reference")
-    for sentence, output, reference in list(zip(english, outputs, references))[:10]:
-        mark = "=" if (sentence, output) in known else " "
-        print(f"  {pad(sentence, 32)} {pad(output, 32)} {mark} {reference}")
-    exact = np.mean([pair in known for pair in zip(english, outputs)])
-    sides = [tf.strings.unicode_split(side, "UTF-8").to_sparse() for side in (outputs, references)]
-    distances = tf.edit_distance(*sides, normalize=False).numpy()
-    error_rate = distances.sum() / sum(map(len, references))
-    print(f"Of {len(english):,} {name} sentences {exact:.1%} are exact", end="; ")
-    print(f"character error rate {error_rate:.1%}")
+    sample = random.Random(0).sample(pairs, min(len(pairs), limit))
+    outputs = translate([english for english, _ in sample])
+    exact = [(english, output) in known for (english, _), output in zip(sample, outputs)]
+    print(f"\nOf {len(sample):,} {name} sentences {np.mean(exact):.1%} are exact, such as:")
+    for (english, korean), output, is_exact in list(zip(sample, outputs, exact))[:10]:
+        print(f"  {english} -> {output}", "" if is_exact else f"(the corpus: {korean})")
 
 
 # ------------------------------------------- Training -------------------------------------------
@@ -642,19 +611,17 @@ def report(name, pairs, translate, limit=5000):
 def train(settings):
     """Train as `settings` say; save the model and its history; print the report."""
     model_path = Path(settings.MODEL_PATH)
-    checkpoint_path = model_path.with_name("checkpoint-" + model_path.name)
-    try:
-        model_path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"MODEL_PATH = {model_path}: cannot be written ({error})") from error
+    checkpoint_path = checkpoint_of(model_path)
+    model_path.parent.mkdir(parents=True, exist_ok=True)
     training, validation = read_split(settings)
     notes = make_notes(settings, training, validation)
     tables = notes["english_table"], notes["korean_table"]
     print(f"{len(training):,} training and {len(validation):,} validation pairs", end="; ")
     print(f"{len(tables[0]):,} English and {len(tables[1]):,} Korean {settings.TOKEN}s")
 
+    is_general = settings.ARCHITECTURE == "encoder-decoder"
     make_arrays = one_hot_arrays
-    if settings.ARCHITECTURE == "same-length":
+    if not is_general:
         ends = {"length": notes["length"], "end_id": tables[1][END]}
         make_arrays = functools.partial(same_length_arrays, **ends)
 
@@ -662,7 +629,8 @@ def train(settings):
         pairs = [[split_sentence(side, settings.TOKEN) for side in pair] for pair in pairs]
         return make_dataset(pairs, tables, batch_size, shuffle_seed, make_arrays)
 
-    show_arrays(dataset(training[len(training) // 4 :][:1], 1), notes)
+    if is_general:
+        show_arrays(dataset(training[len(training) // 4 :][:1], 1), tables)
     training_data = dataset(training, shuffle_seed=settings.SEED)
     # A sentence of which nothing is known is left out: a mask must not hide a whole sentence.
     known = [pair for pair in validation if source_ids(pair[0], notes)]
@@ -671,23 +639,22 @@ def train(settings):
     keras.utils.set_random_seed(settings.SEED)
     model = build_model(notes)
     compile_model(model, settings.LEARNING_RATE, settings.EPOCHS * len(training_data))
-    resume(model, notes, checkpoint_path, settings.fresh)
-    history_path = model_path.with_suffix(".csv")
+    resume(model, notes, checkpoint_path)
 
     def after_epoch(epoch, logs):
         notes["epochs_done"] = epoch + 1
         save_model(model, notes, checkpoint_path)
 
+    history_path = model_path.with_suffix(".csv")
+    history = keras.callbacks.CSVLogger(history_path, append=notes["epochs_done"] > 0)
+    checkpoint = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
     try:
         model.fit(
             training_data,
             validation_data=validation_data,
             initial_epoch=notes["epochs_done"],
             epochs=settings.EPOCHS,
-            callbacks=[
-                keras.callbacks.CSVLogger(history_path, append=notes["epochs_done"] > 0),
-                keras.callbacks.LambdaCallback(on_epoch_end=after_epoch),
-            ],
+            callbacks=[history, checkpoint],
             shuffle=False,  # the data set has seen to it
             verbose=1 if sys.stdout.isatty() else 2,
         )
@@ -704,14 +671,20 @@ def train(settings):
     translate = make_translator(model, notes)
     report("validation", validation, translate)
     report("training", training, translate)
-    if settings.ARCHITECTURE == "encoder-decoder":
+    if is_general:
         show_steps(model, notes, validation[len(validation) // 3][0])
+    print(f"\nSaved in {model_path}. Now translate with it:")
     where = "" if model_path == SCRIPT_FOLDER / MODEL_PATH else f" --model-path {model_path}"
-    print(f'\nSaved in {model_path}. Now: python seq2seq_char.py translate "I am busy."{where}')
+    print(f'python seq2seq_char.py translate "I am busy."{where}')
 
 
-def resume(model, notes, checkpoint_path, fresh):
-    """Load an interrupted run into `model` and `notes`, unless `fresh`, if it was the same run.
+def checkpoint_of(model_path):
+    """Return where training keeps what is done so far of the model at `model_path`."""
+    return model_path.with_name("checkpoint-" + model_path.name)
+
+
+def resume(model, notes, checkpoint_path):
+    """Load an interrupted run into `model` and `notes`, if it was the same run.
 
     The number of epochs may change; if anything else did, nothing is loaded.
     """
@@ -719,7 +692,7 @@ def resume(model, notes, checkpoint_path, fresh):
     shapes = [list(variable.shape) for variable in model.optimizer.variables]
     run = {**notes["settings"], "the data": notes["data"], "the model": [network, shapes]}
     notes["run"] = run
-    if fresh or not checkpoint_path.exists():
+    if not checkpoint_path.exists():
         return
     try:
         _, saved = load_model(checkpoint_path, notes_only=True)
@@ -743,12 +716,12 @@ def translate_command(settings):
     Names on standard error, once, what training never saw.
     """
     path = Path(settings.MODEL_PATH)
-    if not path.exists() and path.with_name("checkpoint-" + path.name).exists():
-        path = path.with_name("checkpoint-" + path.name)
+    if not path.exists() and checkpoint_of(path).exists():
+        path = checkpoint_of(path)
     model, notes = load_model(path)
-    if notes["epochs_done"] < notes["settings"]["EPOCHS"]:
-        done = f"{notes['epochs_done']} of {notes['settings']['EPOCHS']} epochs are done"
-        print(f"warning: {path}: training is not complete, {done}", file=sys.stderr)
+    done, epochs = notes["epochs_done"], notes["settings"]["EPOCHS"]
+    if done < epochs:
+        print(f"warning: {path}: only {done} of {epochs} epochs are done", file=sys.stderr)
     if settings.steps and notes["settings"]["ARCHITECTURE"] == "same-length":
         raise UserError("--steps: a same-length model answers all at once, without steps")
     translate = make_translator(model, notes)
@@ -756,7 +729,7 @@ def translate_command(settings):
     if not settings.sentences and sys.stdin.isatty():
         print("Type a sentence and press Enter.", file=sys.stderr)
         batch_size = 1  # each line is answered at once
-    token, known, named = notes["settings"]["TOKEN"], set(notes["english_table"]), set()
+    token, known = notes["settings"]["TOKEN"], set(notes["english_table"])
     if notes["english_words"]:  # not so where the language is written without spaces
         token, known = "word", set(notes["english_words"])
     while batch := [clean(line) for line in itertools.islice(lines, batch_size)]:
@@ -765,13 +738,13 @@ def translate_command(settings):
                 show_steps(model, notes, sentence)
         else:
             print(*translate(batch), sep="\n", flush=True)
-        sequences = [split_sentence(normalize_source(line), token) for line in batch]
-        unknown = set().union(*sequences) - known - named
+        sequences = [split_sentence(normalize_source(sentence), token) for sentence in batch]
+        unknown = set().union(*sequences) - known
         if unknown:
             some = " ".join(sorted(piece.strip() for piece in unknown))
             warning = f"warning: training never saw {some}: what stands for it is a guess"
             print(warning, file=sys.stderr)
-        named |= unknown
+        known |= unknown  # named once is enough
 
 
 def read_settings(arguments):
@@ -791,15 +764,14 @@ def read_settings(arguments):
     )
     parser.error = refuse
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--fresh", action="store_true", help="start anew, whatever is half done")
     parser.add_argument("--steps", action="store_true", help="show each step of a translation")
     for name in SETTINGS:
         value = globals()[name]
-        if name.endswith("_PATH"):
-            value = str(SCRIPT_FOLDER / value)
         options = {"type": type(value), "metavar": ""}
         if isinstance(value, bool):
             options = {"action": argparse.BooleanOptionalAction}
+        if name.endswith("_PATH"):
+            value = str(SCRIPT_FOLDER / value)
         flag = "--" + name.lower().replace("_", "-")
         parser.add_argument(flag, dest=name, default=value, help=f"now {value!r}", **options)
     settings, unknown = parser.parse_known_intermixed_args(arguments)
@@ -808,24 +780,27 @@ def read_settings(arguments):
         hint = f"did you mean {near[0]}?" if near else "see --help"
         raise UserError(f"{unknown[0]}: no such setting; {hint}")
     settings.command, *settings.sentences = settings.words or ["train"]
-    if settings.command not in ("train", "translate"):
-        raise UserError(f"{settings.command}: no such command; the other one is translate")
-    for name in ("NUM_PAIRS", "SEED", "MAX_LENGTH", "BATCH_SIZE", "EPOCHS", "LATENT_DIM"):
-        value, least = getattr(settings, name), int(name not in ("NUM_PAIRS", "SEED"))
-        if type(value) is not int or not least <= value < 2**32:
-            raise UserError(f"{name} = {value!r}: must be a whole number, {least} or more")
-    for name in ("VALIDATION_FRACTION", "LEARNING_RATE"):
-        value = getattr(settings, name)
-        if type(value) not in (int, float) or not 0 < value < 1:
-            raise UserError(f"{name} = {value!r}: must be a number between 0 and 1")
-    choices = {
+
+    whole, positive = range(2**32), range(1, 2**32)
+    allowed = {
+        "command": ["train", "translate"],
         "REVERSED": [False, True],
         "TOKEN": ["char", "word"],
         "ARCHITECTURE": ["encoder-decoder", "same-length"],
+        **dict.fromkeys(["NUM_PAIRS", "SEED"], whole),
+        **dict.fromkeys(["MAX_LENGTH", "BATCH_SIZE", "EPOCHS", "LATENT_DIM"], positive),
     }
-    for name, (first, second) in choices.items():
-        if repr(getattr(settings, name)) not in (repr(first), repr(second)):
-            raise UserError(f"{name} = {getattr(settings, name)!r}: must be {first} or {second}")
+    for name, values in allowed.items():
+        value = getattr(settings, name)
+        if type(value) is not type(values[0]) or value not in values:
+            what = f"{values[0]} or {values[1]}"
+            if isinstance(values, range):
+                what = f"a whole number, {values[0]} or more"
+            raise UserError(f"{name} = {value!r}: must be {what}")
+    for name in ("VALIDATION_FRACTION", "LEARNING_RATE"):
+        value = getattr(settings, name)
+        if not isinstance(value, (int, float)) or not 0 < value < 1:
+            raise UserError(f"{name} = {value!r}: must be a number between 0 and 1")
     if not settings.MODEL_PATH.endswith(".keras"):
         raise UserError(f"MODEL_PATH = {settings.MODEL_PATH}: must end in .keras")
     return settings

@@ -37,7 +37,7 @@ def read(tmp_path, data, name="pairs.tsv", **options):
         TEXT.rstrip("\n").encode(),
         TEXT.replace("\n", "\n\n  \n").encode(),
         TEXT.replace("\n", "\tCC-BY 2.0\tmore\n").encode(),
-        TEXT.replace(" ", "\u00a0 ").replace("\t", " \t\u200b").encode(),
+        TEXT.replace(" ", "\u00a0 ").replace("\t", " \t\u3000").encode(),
     ],
     ids="""utf-8 utf-8-with-mark utf-16 utf-16-big-endian cp949 crlf cr utf-16-crlf decomposed
     no-last-newline blank-lines extra-columns odd-spaces""".split(),

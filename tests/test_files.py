@@ -103,7 +103,7 @@ def test_what_is_there_translates_and_says_that_it_is_not_complete(stopped_job):
     _, path = stopped_job
     result = call("translate", "I am.", "--model-path", path)
     assert result.status == 0 and result.out.count("\n") == 1
-    assert "checkpoint-model.keras" in result.err and "not complete" in result.err
+    assert "checkpoint-model.keras" in result.err and "only 2 of 4 epochs" in result.err
 
 
 def test_the_same_command_goes_on(stopped_job):
@@ -156,15 +156,14 @@ def test_fewer_epochs_than_are_done_is_the_end(stopped_job):
         (["--latent-dim", 5], "LATENT_DIM"),
         (["--batch-size", 9], "BATCH_SIZE"),
         (["--num-pairs", 30], "the data"),
-        (["--fresh"], None),
     ],
-    ids=["seed", "size", "batch", "data", "fresh"],
+    ids=["seed", "size", "batch", "data"],
 )
 def test_another_run_starts_anew_and_says_why(stopped_job, monkeypatch, changed, name):
     arguments, _ = stopped_job
     result = start_only([*arguments, *changed], monkeypatch)
     assert "Going on" not in result.out and result.err == "\n0 of 4 epochs are done\n"
-    assert name is None or re.search(f"Starting anew: .*{name}", result.out)
+    assert re.search(f"Starting anew: .*{name}", result.out)
 
 
 @pytest.mark.parametrize("change", ["a layer", "the optimizer"])
@@ -305,7 +304,7 @@ def test_missing_folders_are_made_and_wrong_ones_refused_before_training(job, tm
     blocked = tmp_path / "file"
     blocked.write_text("")
     message = refused(*arguments, "--model-path", blocked / "model.keras")
-    assert "MODEL_PATH" in message and "cannot be written" in message
+    assert str(blocked) in message
 
 
 # --------------------------------- The model as a stranger's file ---------------------------------
