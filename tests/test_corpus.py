@@ -74,28 +74,30 @@ def test_the_commonest_slips_are_absent(wrong):
     assert not failing(lambda _, korean: not re.search(wrong, korean))
 
 
-def has_final_consonant(syllable):
-    return (ord(syllable) - ord("가")) % 28 > 0
+KOREAN_WORDS = [word for _, korean in PAIRS for word in re.split("[ .?!,]+", korean)]
+# What stands before 를, or before 을 and is no form of a verb: enough nouns to judge particles by.
+NOUNS = {word[:-1] for word in KOREAN_WORDS if word.endswith("를")}
+NOUNS |= {word[:-1] for word in KOREAN_WORDS if re.search(".[^있없같않좋]을$", word)}
 
 
-@pytest.mark.parametrize("particles", ["을를", "과와", ["이에요", "예요"]], ids="".join)
-def test_particles_agree_with_the_last_sound(particles):
-    def agrees(_, korean):
-        for word in re.split("[ .?!,]+", korean):
-            for particle, wants_consonant in zip(particles, (True, False)):
-                stem = word.removesuffix(particle)
-                if stem in ("", word) or word in NO_PARTICLE or not "가" <= stem[-1] <= "힣":
-                    continue
-                if has_final_consonant(stem[-1]) != wants_consonant:
-                    return False
-        return True
-
-    assert not failing(agrees)
-
-
-# Words that only look like a noun and a particle.
-NO_PARTICLE = """가을 마을 노을 지을 고를 부를 모를 다를 서를 누를 오를 결과 사과 효과 학과 치과
-내과 나와 들어와 와 돌아와 아니에요""".split()
+@pytest.mark.parametrize(
+    "after_consonant, after_vowel",
+    ["을를", "은는", "이가", ("으로", "로"), ("이에요", "예요"), ("이라고", "라고")],
+    ids="".join,
+)
+def test_particles_agree_with_the_last_sound(after_consonant, after_vowel):
+    checked, wrong = 0, []
+    for word in KOREAN_WORDS:
+        for particle in (after_consonant, after_vowel):
+            noun = word.removesuffix(particle)
+            if noun == word or noun not in NOUNS or not "가" <= noun[-1] <= "힣":
+                continue
+            final = (ord(noun[-1]) - ord("가")) % 28  # 0 for none, 8 for ㄹ
+            takes_first = final > 0 and not (particle.endswith("로") and final == 8)
+            checked += 1
+            if takes_first != (particle == after_consonant):
+                wrong.append(word)
+    assert checked and not wrong
 
 
 def test_common_words_are_covered():
