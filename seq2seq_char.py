@@ -3,9 +3,10 @@
 The task: turn one sequence of characters into another of a different, unknown length. The method,
 after Sutskever et al. (2014, arXiv:1409.3215) and Cho et al. (2014, arXiv:1406.1078):
 
-1. Write every sentence as one-hot rows, one row for each character.
+1. Write every sentence as one-hot rows, one for each character: all 0, but 1 at its number.
 2. An encoder LSTM reads the English sentence, forwards and backwards. Its outputs are discarded;
-   its final state vectors, h and c, are kept. They are all that the decoder learns of the sentence.
+   its final state vectors, h (what it put out last) and c (its longer memory), are kept. They are
+   all that the decoder learns of the sentence.
 3. A decoder LSTM starts from h and c and learns to predict each Korean character, given the true
    characters before it. That is called teacher forcing.
 4. To translate, the decoder is fed a start character, then its own most probable choice, again
@@ -35,7 +36,7 @@ import zlib
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow tells only what stops it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # fewer messages of TensorFlow's
 
 import keras
 import numpy as np
@@ -44,7 +45,7 @@ from keras import layers
 
 # Settings: edit them here, or give one for a single run as a flag (EPOCHS is --epochs).
 DATA_PATH = "data/eng-kor.tsv"  # sentence pairs: English, tab, Korean; as text or in a .zip
-REVERSED = False  # True swaps the two columns; the code says English for what is read, even so
+REVERSED = False  # True swaps the columns; in the code, "English" is whatever is translated
 MODEL_PATH = "runs/eng-kor.keras"  # the trained model, with all that translating needs
 TOKEN = "char"  # what a sentence is a sequence of: "char" or "word"
 ARCHITECTURE = "encoder-decoder"  # of the network: "encoder-decoder" or "same-length"
@@ -58,13 +59,15 @@ LEARNING_RATE = 0.01  # the largest step size; it falls to 0 in the course of tr
 SEED = 1  # of all that is random: split, first weights, order of the pairs
 SETTINGS = [name for name in globals() if name.isupper()]  # the names of the constants above
 
-START, END = "\t", "\n"  # stand before and after each Korean sentence, and in none
+START, END = "\t", "\n"  # stand before and after each Korean sentence, never inside one
 UNKNOWN = "\ufffd"  # stands for every word that training never saw, if words are the tokens
-PADDING = -1  # the id that tf.one_hot turns into an all-zero row
+PADDING = -1  # fills up the shorter sentences of a batch; tf.one_hot makes an all-zero row of it
 
 
 # ---------------------------------------- Vectorization ----------------------------------------
-# Sentences become ids, which stay in memory; ids become one-hot rows, one batch at a time.
+# Sentences become ids, which stay in memory; ids become one-hot rows, one batch at a time. A batch
+# is as long as its longest sentence: the others end in rows of zeros, called padding. The encoder
+# has to skip them, and the loss and the accuracy must not count them.
 
 
 def normalize_source(sentence):
@@ -83,18 +86,16 @@ def build_table(sentences):
 
 
 def to_ids(sentence, table):
-    """Return the ids of `sentence`, a list; what `table` lacks is UNKNOWN, if that is in it, or
-    left out.
-    """
-    ids = [table.get(character, table.get(UNKNOWN)) for character in sentence]
-    return [id for id in ids if id is not None]
+    """Return the ids of `sentence`, a list; what `table` lacks is UNKNOWN, or else left out."""
+    if UNKNOWN in table:
+        return [table.get(character, table[UNKNOWN]) for character in sentence]
+    return [table[character] for character in sentence if character in table]
 
 
 def to_text(ids, table):
-    """Return the text of `ids` up to the end character: the inverse of `to_ids`."""
+    """Return the text of `ids` up to the end character, without spaces at its ends."""
     characters = list(table)
-    text = "".join(characters[id] for id in ids)
-    return text.partition(END)[0].strip()
+    return "".join(characters[id] for id in ids).partition(END)[0].strip()
 
 
 def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_characters):
@@ -105,9 +106,9 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
     num_english_characters) and twice (batch, max_korean_length, num_korean_characters).
     """
     encoder_input_data = tf.one_hot(english_ids, num_english_characters)
-    korean_ids = tf.convert_to_tensor(korean_ids)
     # The target is one step ahead: at each step the decoder has to tell what it is fed next. With
-    # ^ and $ for start and end, it is fed ^ 네 . and has to tell 네 . $
+    # ^ and $ for start and end, it is fed ^ 네 . and has to tell 네 . $ (In a batch, a shorter
+    # sentence is fed its $ too; the target there is padding, which does not count.)
     decoder_input_data = tf.one_hot(korean_ids[:, :-1], num_korean_characters)
     decoder_target_data = tf.one_hot(korean_ids[:, 1:], num_korean_characters)
     return (encoder_input_data, decoder_input_data), decoder_target_data
@@ -116,7 +117,7 @@ def one_hot_arrays(english_ids, korean_ids, num_english_characters, num_korean_c
 def ragged_ids(sentences, table):
     """Return the ids of all `sentences`, an int32 tf.RaggedTensor: (number of sentences, None)."""
     rows = [to_ids(sentence, table) for sentence in sentences]
-    ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+    ids = np.fromiter((id for row in rows for id in row), np.int32)
     return tf.RaggedTensor.from_row_lengths(ids, [len(row) for row in rows])
 
 
@@ -128,20 +129,21 @@ def make_dataset(pairs, tables, batch_size, shuffle_seed=None, make_arrays=one_h
     """
     english_ids = ragged_ids((english for english, _ in pairs), tables[0])
     korean_ids = ragged_ids(([START, *korean, END] for _, korean in pairs), tables[1])
-    # Sentences whose lengths fall in the same band of 4 characters are in one group, and a batch
-    # is of one group. Korean takes about half as many characters as English.
+    # Pairs whose lengths fall in the same band of 4 characters are in one group, and a batch is of
+    # one group. Korean takes about half as many characters as English: a rough guess will do.
     groups = tf.maximum(english_ids.row_lengths(), 2 * korean_ids.row_lengths()) // 4
 
-    def arrays_of(places):
-        english = tf.gather(english_ids, places).to_tensor(PADDING)
-        korean = tf.gather(korean_ids, places).to_tensor(PADDING)
+    def arrays_of(numbers):
+        english = tf.gather(english_ids, numbers).to_tensor(PADDING)
+        korean = tf.gather(korean_ids, numbers).to_tensor(PADDING)
         return make_arrays(english, korean, len(tables[0]), len(tables[1]))
 
-    places = tf.data.Dataset.range(len(pairs))
+    numbers = tf.data.Dataset.range(len(pairs))
     if shuffle_seed is not None:
-        places = places.shuffle(len(pairs), seed=shuffle_seed)
-    batches = places.group_by_window(
-        lambda place: groups[place], lambda _, group: group.batch(batch_size), batch_size
+        numbers = numbers.shuffle(len(pairs), seed=shuffle_seed)
+    # Collects the numbers of pairs of one group until there are `batch_size` of them.
+    batches = numbers.group_by_window(
+        lambda number: groups[number], lambda _, group: group.batch(batch_size), batch_size
     )
     num_batches = sum(math.ceil(size / batch_size) for size in np.bincount(groups))
     # Told the number of batches, `fit` need not count them.
@@ -170,7 +172,8 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     Its output is (batch, max_korean_length, num_korean_characters).
     """
     encoder_inputs = keras.Input((None, num_english_characters), name="encoder_inputs")
-    encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)  # skips all-zero rows
+    # Masking skips the rows of padding, which would go on changing the final states.
+    encoder_rows = layers.Masking(name="encoder_masking")(encoder_inputs)
     encoder_lstm = one_hot_lstm(latent_dim, return_state=True, name="lstm")
     both_ways = layers.Bidirectional(encoder_lstm, name="encoder_lstm")
     # The encoder's outputs are discarded: only the final states of both directions go on, h and c
@@ -179,12 +182,12 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     state_h = layers.Concatenate(name="state_h")([forward_h, backward_h])
     state_c = layers.Concatenate(name="state_c")([forward_c, backward_c])
 
-    # No mask here: padding comes last, and the loss leaves it out.
+    # No mask here: no state is read after the padding, and the loss leaves it out.
     decoder_inputs = keras.Input((None, num_korean_characters), name="decoder_inputs")
     decoder_lstm = one_hot_lstm(
         2 * latent_dim, return_sequences=True, return_state=True, name="decoder_lstm"
     )
-    # The decoder starts from the encoder's states. Its own states are for inference only.
+    # The decoder starts from the encoder's states. Its own states are for translating only.
     decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
     decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
     probabilities = decoder_dense(decoder_outputs)
@@ -197,7 +200,10 @@ def is_real(target):
 
 
 def cross_entropy(target, probabilities):
-    """Return the losses of the real characters of a batch, in nats; `fit` takes their mean."""
+    """Return the losses of the real characters of a batch, in nats; `fit` takes their mean.
+
+    Keras takes any function of target and prediction for a loss, and for a metric.
+    """
     # Label smoothing: a tenth of each target goes to all characters alike, against overfitting.
     losses = keras.losses.categorical_crossentropy(target, probabilities, label_smoothing=0.1)
     return tf.boolean_mask(losses, is_real(target))
@@ -219,8 +225,8 @@ def compile_model(model, learning_rate, num_steps):
 
 
 # --------------------------------------- Inference models ---------------------------------------
-# The same trained layers, found by name and called again, which shares their weights: now the
-# decoder feeds on its own choices.
+# Inference is translating. The same trained layers, found by name and called again, which shares
+# their weights, make up two models: now the decoder feeds on its own choices.
 
 
 def build_inference_models(model):
@@ -241,44 +247,50 @@ def build_inference_models(model):
     return encoder_model, keras.Model([character, *states], [probabilities, new_h, new_c])
 
 
-def make_greedy_decoder(model, korean_table, max_korean_length):
-    """Return a compiled function from a batch of English ids to Korean ids: greedy decoding.
+def make_greedy_decoder(model, korean_table, max_length):
+    """Return a function from a batch of English ids to Korean ids: greedy decoding.
 
     From int32 (batch, max_english_length), padded with -1, to int32 (batch, length), with length
-    at most `max_korean_length`; what follows an end character has no meaning. TensorFlow turns the
-    `while` into a loop of its own; `show_steps` does the same in plain Python, for one sentence.
+    at most `max_length`; what follows an end character has no meaning.
     """
     encoder_model, decoder_model = build_inference_models(model)
     num_english_characters = encoder_model.input_shape[-1]
+    # Compiled they are faster, once and for all sizes of batches.
+    encode = tf.function(encoder_model, reduce_retracing=True)
+    predict = tf.function(decoder_model, reduce_retracing=True)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def greedy_decode(english_ids):
         # 1. Encode the sentences into state vectors.
-        state_h, state_c = encoder_model(tf.one_hot(english_ids, num_english_characters))
+        state_h, state_c = encode(tf.one_hot(english_ids, num_english_characters))
         # 2. Start each translation with the start character.
-        batch_size = tf.shape(english_ids)[0]
-        character = tf.fill([batch_size], korean_table[START])
-        finished = tf.fill([batch_size], False)
-        translation = tf.TensorArray(tf.int32, size=0, dynamic_size=True, element_shape=[None])
-        while translation.size() < max_korean_length and not tf.reduce_all(finished):
+        character = tf.fill([len(english_ids)], korean_table[START])
+        finished = np.zeros(len(english_ids), bool)
+        translation = []
+        while len(translation) < max_length and not finished.all():
             # 3. Predict the next character from the last one and the states.
             one_row = tf.one_hot(character, len(korean_table))[:, tf.newaxis]
-            probabilities, state_h, state_c = decoder_model([one_row, state_h, state_c])
+            probabilities, state_h, state_c = predict([one_row, state_h, state_c])
             # 4. Choose the most probable character (argmax).
             character = tf.argmax(probabilities[:, 0], axis=-1, output_type=tf.int32)
             # 5. Append it; the next round feeds it back, with the new states.
-            translation = translation.write(translation.size(), character)
+            translation.append(character)
             # 6. Repeat until each sentence has its end character, or up to the limit.
-            finished = finished | (character == korean_table[END])
-        return tf.transpose(translation.stack())  # from (length, batch) to (batch, length)
+            finished |= character.numpy() == korean_table[END]
+        return tf.stack(translation, axis=1)
 
     return greedy_decode
 
 
 # ================================================================================================
-# The lesson ends here. `train`, far below, puts it together: make_dataset, build_training_model,
-# compile_model, fit, make_greedy_decoder. Two settings vary it: TOKEN = "word" and ARCHITECTURE =
-# "same-length".
+# The lesson ends here. `train`, far below, puts it together, and that is all it comes to:
+#
+#     dataset = make_dataset(pairs, (english_table, korean_table), BATCH_SIZE, SEED)
+#     model = build_training_model(len(english_table), len(korean_table), LATENT_DIM)
+#     compile_model(model, LEARNING_RATE, EPOCHS * len(dataset))
+#     model.fit(dataset, epochs=EPOCHS)
+#     greedy_decode = make_greedy_decoder(model, korean_table, max_length)
+#
+# Two settings vary the lesson: TOKEN = "word" and ARCHITECTURE = "same-length".
 # ================================================================================================
 
 MARKS = r'.,:;!?"()'  # words of their own, unless they stand within a word or number, as in 7:30
@@ -366,7 +378,7 @@ def read_text(path):
     """
     data = Path(path).read_bytes()
     if zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(io.BytesIO(data))
         names = [name for name in archive.namelist() if name.endswith((".txt", ".tsv"))]
         names = [name for name in names if not re.search("^__MACOSX/|_about.txt$", name)]
         if len(names) != 1:
@@ -573,7 +585,10 @@ def show_steps(model, notes, sentence):
     A line has the character fed and the three most probable next ones; the first is fed next.
     """
     encoder_model, decoder_model = build_inference_models(model)
-    ids = source_ids(sentence, notes) or [PADDING]
+    ids = source_ids(sentence, notes)
+    if not ids:
+        print(f"\n{sentence}: nothing in it is known")
+        return
     states = encoder_model(tf.one_hot([ids], len(notes["english_table"])))
     table, characters, fed = notes["korean_table"], list(notes["korean_table"]), START
     print(f"\n{sentence}: the inference models run step by step, ^ is the start, $ the end")
@@ -581,12 +596,12 @@ def show_steps(model, notes, sentence):
     for step in range(1, 1 + notes["length"]):
         one_row = tf.one_hot([[table[fed]]], len(table))
         probabilities, *states = decoder_model([one_row, *states])
-        values, ids = tf.math.top_k(probabilities[0, 0], 3)
+        values, best = tf.math.top_k(probabilities[0, 0], 3)
         cells = [f"{step:6} {visible(fed)}"]
-        for value, id in zip(values.numpy(), ids):
+        for value, id in zip(values.numpy(), best):
             cells.append(f"{value:6.1%} {visible(characters[id])}")
         print("\t".join(cells))
-        fed = characters[ids[0]]
+        fed = characters[best[0]]
         if fed == END:
             break
 
@@ -601,7 +616,7 @@ def report(name, pairs, translate, limit=5000):
     outputs = translate([english for english, _ in sample])
     exact = [(english, output) in known for (english, _), output in zip(sample, outputs)]
     print(f"\nOf {len(sample):,} {name} sentences {np.mean(exact):.1%} are exact, such as:")
-    for (english, korean), output, is_exact in list(zip(sample, outputs, exact))[:10]:
+    for (english, korean), output, is_exact in zip(sample[:10], outputs, exact):
         print(f"  {english} -> {output}", "" if is_exact else f"(the corpus: {korean})")
 
 
@@ -610,6 +625,7 @@ def report(name, pairs, translate, limit=5000):
 
 def train(settings):
     """Train as `settings` say; save the model and its history; print the report."""
+    keras.utils.set_random_seed(settings.SEED)
     model_path = Path(settings.MODEL_PATH)
     checkpoint_path = checkpoint_of(model_path)
     model_path.parent.mkdir(parents=True, exist_ok=True)
@@ -635,15 +651,13 @@ def train(settings):
     # A sentence of which nothing is known is left out: a mask must not hide a whole sentence.
     known = [pair for pair in validation if source_ids(pair[0], notes)]
     validation_data = dataset(known) if known else None
-    keras.utils.clear_session()  # so that layers have the names of a fresh process
-    keras.utils.set_random_seed(settings.SEED)
     model = build_model(notes)
     compile_model(model, settings.LEARNING_RATE, settings.EPOCHS * len(training_data))
     resume(model, notes, checkpoint_path)
 
     def after_epoch(epoch, logs):
+        save_model(model, {**notes, "epochs_done": epoch + 1}, checkpoint_path)
         notes["epochs_done"] = epoch + 1
-        save_model(model, notes, checkpoint_path)
 
     history_path = model_path.with_suffix(".csv")
     history = keras.callbacks.CSVLogger(history_path, append=notes["epochs_done"] > 0)
@@ -655,18 +669,18 @@ def train(settings):
             initial_epoch=notes["epochs_done"],
             epochs=settings.EPOCHS,
             callbacks=[history, checkpoint],
-            shuffle=False,  # the data set has seen to it
+            shuffle=False,  # the data set does it
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
         message = f"{notes['epochs_done']} of {settings.EPOCHS} epochs are done"
         if notes["epochs_done"]:
             message += "; the same command goes on from there; to translate with what is there: "
-            message += f'python seq2seq_char.py translate "Hello." --model-path {checkpoint_path}'
+            message += f'python seq2seq_char.py translate "Hello." --model-path "{checkpoint_path}"'
         raise KeyboardInterrupt(message) from None
     # The last weights, not those of the lowest validation loss: their translations are better.
     # The optimizer's state, larger than the weights, stays behind.
-    save_model(keras.Model(model.inputs, model.outputs), notes, model_path)
+    save_model(keras.Model(model.inputs, model.output), notes, model_path)
     checkpoint_path.unlink()
     translate = make_translator(model, notes)
     report("validation", validation, translate)
@@ -674,7 +688,7 @@ def train(settings):
     if is_general:
         show_steps(model, notes, validation[len(validation) // 3][0])
     print(f"\nSaved in {model_path}. Now translate with it:")
-    where = "" if model_path == SCRIPT_FOLDER / MODEL_PATH else f" --model-path {model_path}"
+    where = "" if model_path == SCRIPT_FOLDER / MODEL_PATH else f' --model-path "{model_path}"'
     print(f'python seq2seq_char.py translate "I am busy."{where}')
 
 
@@ -686,11 +700,12 @@ def checkpoint_of(model_path):
 def resume(model, notes, checkpoint_path):
     """Load an interrupted run into `model` and `notes`, if it was the same run.
 
-    The number of epochs may change; if anything else did, nothing is loaded.
+    The number of epochs may change; if anything else did, nothing is loaded. What makes up a run
+    is kept in the notes; the shapes of all variables tell whether the code builds another model.
     """
-    network = json.loads(model.to_json())["config"]
-    shapes = [list(variable.shape) for variable in model.optimizer.variables]
-    run = {**notes["settings"], "the data": notes["data"], "the model": [network, shapes]}
+    variables = model.variables + model.optimizer.variables
+    shapes = [list(variable.shape) for variable in variables]
+    run = {**notes["settings"], "the data": notes["data"], "the model": shapes}
     notes["run"] = run
     if not checkpoint_path.exists():
         return
@@ -765,21 +780,23 @@ def read_settings(arguments):
     parser.error = refuse
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--steps", action="store_true", help="show each step of a translation")
-    for name in SETTINGS:
+    flags = {name: "--" + name.lower().replace("_", "-") for name in SETTINGS}
+    for name, flag in flags.items():
         value = globals()[name]
         options = {"type": type(value), "metavar": ""}
         if isinstance(value, bool):
             options = {"action": argparse.BooleanOptionalAction}
         if name.endswith("_PATH"):
             value = str(SCRIPT_FOLDER / value)
-        flag = "--" + name.lower().replace("_", "-")
         parser.add_argument(flag, dest=name, default=value, help=f"now {value!r}", **options)
     settings, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        near = difflib.get_close_matches(unknown[0].split("=")[0], parser._option_string_actions)
+        near = difflib.get_close_matches(unknown[0].split("=")[0], flags.values())
         hint = f"did you mean {near[0]}?" if near else "see --help"
         raise UserError(f"{unknown[0]}: no such setting; {hint}")
     settings.command, *settings.sentences = settings.words or ["train"]
+    if settings.command == "train" and (settings.sentences or settings.steps):
+        raise UserError("only translate takes sentences and --steps")
 
     whole, positive = range(2**32), range(1, 2**32)
     allowed = {

@@ -19,6 +19,7 @@ are of 300. All goes to tests/results: benchmark.json, benchmark.md and the pict
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -30,6 +31,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import mean
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "seq2seq_char.py"
@@ -109,6 +111,12 @@ def quality(outputs, pairs):
     return {"exact": 100 * exact / len(pairs), "chrf": chrf}
 
 
+def looks(translate, few):
+    """Return what a look in the middle of training tells of `few` training and new pairs."""
+    known, new = (quality(translate([english for english, _ in pairs]), pairs) for pairs in few)
+    return {"training_exact": known["exact"], "chrf": new["chrf"]}
+
+
 def fit_with_looks(keras, look, seconds=None):
     """Make `fit` measure each epoch, call look(model, epoch, last) after it; return the curve.
 
@@ -148,19 +156,13 @@ def measure_ours(job, folder):
     arguments = ["--model-path", f"{folder}/model.keras", *job["arguments"]]
     training, validation = script.read_split(script.read_settings(arguments))
     few = thin(training, 300), thin(validation, 300)
-    notes = []
-    save_model = script.save_model
-    script.save_model = lambda model, n, path: (notes.append(n), save_model(model, n, path))
+    notes = script.make_notes(script.read_settings(arguments), training, validation)
 
     def look(model, epoch, last):
         if not job.get("looks") or (epoch % 2 and not last):
             return {}
-        translate = script.make_translator(model, current[0])
-        known, new = (quality(translate([e for e, _ in pairs]), pairs) for pairs in few)
-        return {"training_exact": known["exact"], "chrf": new["chrf"]}
+        return looks(script.make_translator(model, notes), few)
 
-    current, make_notes = [], script.make_notes
-    script.make_notes = lambda *a: current.append(make_notes(*a)) or current[-1]
     curve = fit_with_looks(script.keras, look)
     started = time.perf_counter()
     if script.main(arguments) != 0:
@@ -191,20 +193,19 @@ def first_sentences(script, translate):
     """Return the share of newcomers' first sentences that are right: of all, and of those not in
     the corpus, in percent; final marks do not count.
     """
-    lines = FIRST_SENTENCES.read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines]
     corpus = {script.normalize_source(english) for english, _ in script.read_pairs(BUNDLED)}
-    outputs = translate([row[0] for row in rows])
-    right, new = [], []
-    for (english, *choices), output in zip(rows, outputs):
-        right.append(output.rstrip(".?!") in {choice.rstrip(".?!") for choice in choices})
-        new.append(script.normalize_source(english) not in corpus)
-    right_of_new = sum(is_right for is_right, is_new in zip(right, new) if is_new)
+    right, right_of_new = [], []
+    for line in FIRST_SENTENCES.read_text(encoding="utf-8").splitlines():
+        english, *choices = line.split("\t")
+        output = translate([english])[0].rstrip(".?!")
+        right.append(output in {choice.rstrip(".?!") for choice in choices})
+        if script.normalize_source(english) not in corpus:
+            right_of_new.append(right[-1])
     return {
-        "sentences": len(rows),
-        "not_in_corpus": sum(new),
-        "right": 100 * sum(right) / len(rows),
-        "right_not_in_corpus": 100 * right_of_new / max(1, sum(new)),
+        "sentences": len(right),
+        "right": 100 * mean(right),
+        "not_in_corpus": len(right_of_new),
+        "right_not_in_corpus": 100 * mean(right_of_new),
     }
 
 
@@ -277,20 +278,15 @@ def measure_usual(job, folder):
     def look(model, epoch, last):
         if epoch % 2 and not last:
             return {}
-        known, new = (quality(translate([e for e, _ in pairs]), pairs) for pairs in few)
-        return {"training_exact": known["exact"], "chrf": new["chrf"]}
+        return looks(translate, few)
 
     curve = fit_with_looks(keras, look, job["seconds"])
     model.fit(inputs, target, batch_size=64, epochs=1000, verbose=0)
     started = time.perf_counter()
     for sentence, _ in few[1][:3]:
         translate([sentence])
-    result = {"decoded_a_second": 3 / (time.perf_counter() - started)}
-    result |= {
-        "seconds": curve[-1]["seconds"],
-        "epochs": len(curve),
-        "peak_mb": curve[-1]["peak_mb"],
-    }
+    result = {"decoded_a_second": 3 / (time.perf_counter() - started), "epochs": len(curve)}
+    result |= {key: curve[-1][key] for key in ("seconds", "peak_mb")}
     result["epoch_seconds"] = result["seconds"] / len(curve)
     for name, pairs in ("training", few[0]), ("validation", few[1]):
         result[name] = quality(translate([english for english, _ in pairs]), pairs)
@@ -305,10 +301,8 @@ def measure_growth(job, folder):
     random.Random(0).shuffle(pairs)
     with open(path, "w", encoding="utf-8") as file:
         for number in range(job["pairs"]):
-            (english, korean), (more, more_korean) = (
-                pairs[(number * k) % len(pairs)] for k in (1, 7)
-            )
-            file.write(f"{english} {more} {number}\t{korean} {more_korean} {number}\n")
+            first, second = pairs[number % len(pairs)], pairs[7 * number % len(pairs)]
+            file.write(f"{first[0]} {second[0]} {number}\t{first[1]} {second[1]} {number}\n")
     started = time.perf_counter()
     script = load_script(None, folder)
     result = {"pairs": job["pairs"], "file_mb": path.stat().st_size / 1e6}
@@ -434,25 +428,22 @@ def summarize(report):
     """Put the figures that README.md quotes at the top level of `report`."""
     if "usual" in report.get("compare", {}):
         ours, usual = report["compare"]["ours"], report["compare"]["usual"]
-        report["exact_ours"], report["exact_usual"] = (
-            run["training"]["exact"] / 100 for run in (ours, usual)
-        )
+        for name, run in ("ours", ours), ("usual", usual):
+            report[f"exact_{name}"] = run["training"]["exact"] / 100
+            report[f"peak_mb_{name}"] = run["peak_mb"]
         report["chrf_ratio"] = ours["validation"]["chrf"] / max(usual["validation"]["chrf"], 0.1)
         report["decode_ratio"] = ours["decoded_a_second"] / usual["decoded_a_second"]
         report["epoch_seconds_ratio"] = usual["epoch_seconds"] / ours["epoch_seconds"]
-        report["peak_mb_ours"], report["peak_mb_usual"] = ours["peak_mb"], usual["peak_mb"]
     if "seeds" in report:
         runs = list(report["seeds"].values())
-        report["first_sentences_right"] = (
-            sum(run["first"]["right"] for run in runs) / len(runs) / 100
-        )
+        report["first_sentences_right"] = mean(run["first"]["right"] for run in runs) / 100
         to_99 = [run["seconds_to_99"] for run in runs]
-        report["seconds_to_99"] = None if None in to_99 else sum(to_99) / len(to_99)
+        report["seconds_to_99"] = None if None in to_99 else mean(to_99)
     sizes = {entry["pairs"]: entry for entry in report.get("growth", [])}
     if 16_000 in sizes:
-        times = [sizes[pairs]["seconds_per_1000"] for pairs in (1000, 16_000)]
-        report["growth_time_16x"] = times[1] / times[0]
-        report["growth_memory_16x"] = sizes[16_000]["peak_mb"] / sizes[1000]["peak_mb"]
+        small, large = sizes[1000], sizes[16_000]
+        report["growth_time_16x"] = large["seconds_per_1000"] / small["seconds_per_1000"]
+        report["growth_memory_16x"] = large["peak_mb"] / small["peak_mb"]
     if 1_000_000 in sizes:
         report["ready_seconds_1m"] = sizes[1_000_000]["ready_seconds"]
         report["ready_mb_1m"] = sizes[1_000_000]["ready_mb"]
@@ -460,57 +451,56 @@ def summarize(report):
 
 # ------------------------------------------ Results ------------------------------------------
 
+RUN = {  # the columns of a table of runs: heading, where the value is, format
+    "seconds of training": ("seconds", ".0f"),
+    "MiB": ("peak_mb", ",.0f"),
+    "training exact, %": ("training.exact", ".1f"),
+    "validation exact, %": ("validation.exact", ".1f"),
+    "chrF": ("validation.chrf", ".1f"),
+}
+SEED = {
+    "first sentences": ("first.sentences", "d"),
+    "right, %": ("first.right", ".1f"),
+    "not in the corpus": ("first.not_in_corpus", "d"),
+    "of these right, %": ("first.right_not_in_corpus", ".1f"),
+    "start to report, s": ("all_seconds", ".0f"),
+    "decoded a second": ("decoded_a_second", ",.0f"),
+}
+GROWTH = {
+    "MB": ("file_mb", ".1f"),
+    "seconds to the first step": ("ready_seconds", ".1f"),
+    "seconds for 1,000 pairs": ("seconds_per_1000", ".2f"),
+    "peak MiB": ("peak_mb", ",.0f"),
+}
 
-def table(header, rows):
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines) + "\n"
 
-
-def figures(run):
-    """Return the cells of a run: seconds, MiB, exact match of both splits in percent, and chrF."""
-    cells = [f"{run['seconds']:.0f}", f"{run['peak_mb']:,.0f}", f"{run['training']['exact']:.1f}"]
-    return [*cells, f"{run['validation']['exact']:.1f}", f"{run['validation']['chrf']:.1f}"]
-
-
-HEADER = ["", "seconds of training", "MiB", "training exact, %", "validation exact, %", "chrF"]
+def table(title, runs, columns):
+    """Return a Markdown table of `runs`, a dict by name, with a title."""
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    for name, run in runs.items():
+        cells = []
+        for place, form in columns.values():
+            value = functools.reduce(dict.__getitem__, place.split("."), run)
+            cells.append(format(value, form))
+        lines.append([name, *cells])
+    return f"## {title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
 def render(report):
     """Return `report` as Markdown."""
     text = "# What `python tests/benchmark.py` measured\n\n"
     text += f"{report['machine']}. One core for each run but those of the last table.\n\n"
-    for stage, title in (
-        ("seeds", "The default run, by seed"),
-        ("systems", "Other systems, on a quarter of the corpus"),
-        ("compare", "Tatoeba's pairs: ours, and the usual recipe for as many seconds"),
-        ("exercises", "Edits of one line, on a quarter of the corpus"),
+    growth = {f"{entry['pairs']:,} pairs": entry for entry in report.get("growth", [])}
+    usual = "Tatoeba's pairs: ours, and the usual recipe for as many seconds"
+    for title, runs, columns in (
+        ("The default run, by seed", report.get("seeds"), RUN),
+        ("Newcomers' first sentences, by seed", report.get("seeds"), SEED),
+        (usual, report.get("compare"), RUN),
+        ("Other systems, on a quarter of the corpus", report.get("systems"), RUN),
+        ("Edits of one line, on a quarter of the corpus", report.get("exercises"), RUN),
+        ("Growth", growth, GROWTH),
     ):
-        if stage in report:
-            rows = [[name, *figures(run)] for name, run in report[stage].items()]
-            text += f"## {title}\n\n" + table(HEADER, rows)
-    for seed, run in report.get("seeds", {}).items():
-        first = run["first"]
-        text += (
-            f"Seed {seed}: of {first['sentences']} first sentences {first['right']:.1f} % right, "
-        )
-        text += f"of the {first['not_in_corpus']} not in the corpus "
-        text += (
-            f"{first['right_not_in_corpus']:.1f} %; start to report {run['all_seconds']:.0f} s; "
-        )
-        text += f"{run['decoded_a_second']:,.0f} sentences decoded a second.\n\n"
-    if "growth" in report:
-        header = ["pairs", "MB", "seconds to the first step", "seconds for 1,000 pairs", "peak MiB"]
-        rows = [
-            [
-                f"{entry['pairs']:,}",
-                f"{entry['file_mb']:.1f}",
-                f"{entry['ready_seconds']:.1f}",
-                f"{entry['seconds_per_1000']:.2f}",
-                f"{entry['peak_mb']:,.0f}",
-            ]
-            for entry in report["growth"]
-        ]
-        text += "## Growth\n\n" + table(header, rows)
+        text += table(title, runs, columns) if runs else ""
     return text
 
 
@@ -521,42 +511,44 @@ def draw(report, folder):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    for mode, style, ink in ("light", "default", "black"), ("dark", "dark_background", "white"):
+    for mode, style in ("light", "default"), ("dark", "dark_background"):
         with pyplot.style.context(style):
             if "usual" in report.get("compare", {}):
-                figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-                for axis, key, title in (
-                    (axes[0], "training_exact", "training sentences exact, %"),
-                    (axes[1], "chrf", "chrF of new sentences"),
-                ):
-                    for name, color in ("ours", "tab:orange"), ("usual", "tab:blue"):
-                        curve = report["compare"][name]["curve"]
-                        label = "this script" if name == "ours" else "the usual recipe"
-                        points = [[at["seconds"], at[key]] for at in curve]
-                        axis.plot(*zip(*points), color=color, label=label)
-                    axis.set(xlabel="seconds of training, one core", title=title, ylim=(0, None))
-                axes[0].legend()
-                figure.savefig(folder / f"learning-{mode}.png", dpi=110, transparent=True)
+                draw_curves(report["compare"], pyplot)
+                pyplot.savefig(folder / f"learning-{mode}.png", dpi=110, transparent=True)
             if "seeds" in report:
-                figure, axis = pyplot.subplots(figsize=(9, 7), layout="constrained")
-                points = report["seeds"]["1"]["states"]
-                width, height = (max(values) - min(values) for values in zip(*points))
-                sentences = [sentence for family in STATE_FAMILIES for sentence in family]
-                for place, ((x, y), sentence) in enumerate(zip(points, sentences)):
-                    axis.plot(x, y, "os^"[place // 4], color="tab:orange")
-                    # The label goes to the left if another point is where it would stand.
-                    crowded = any(
-                        0 < (a - x) / width < 0.15 and abs(b - y) / height < 0.08 for a, b in points
-                    )
-                    side = {
-                        "xytext": (-7 if crowded else 7, -4),
-                        "ha": "right" if crowded else "left",
-                    }
-                    axis.annotate(sentence, (x, y), textcoords="offset points", color=ink, **side)
-                axis.margins(0.15)
-                axis.set(xticks=[], yticks=[], title="the encoder's h and c, on a plane")
-                figure.savefig(folder / f"states-{mode}.png", dpi=110, transparent=True)
+                draw_states(report["seeds"]["1"]["states"], pyplot)
+                pyplot.savefig(folder / f"states-{mode}.png", dpi=110, transparent=True)
             pyplot.close("all")
+
+
+def draw_curves(runs, pyplot):
+    """Draw how both recipes learn."""
+    _, axes = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for axis, key, title in (
+        (axes[0], "training_exact", "training sentences exact, %"),
+        (axes[1], "chrf", "chrF of new sentences"),
+    ):
+        for name, color in ("ours", "tab:orange"), ("usual", "tab:blue"):
+            points = [[at["seconds"], at[key]] for at in runs[name]["curve"]]
+            axis.plot(*zip(*points), color=color, label={"ours": "this script"}.get(name, "usual"))
+        axis.set(xlabel="seconds of training, one core", title=title, ylim=(0, None))
+    axes[0].legend()
+
+
+def draw_states(points, pyplot):
+    """Draw `points`, one for each sentence of STATE_FAMILIES, with their sentences beside them."""
+    from adjustText import adjust_text
+
+    _, axis = pyplot.subplots(figsize=(9, 7), layout="constrained")
+    labels = []
+    for number, (family, marker) in enumerate(zip(STATE_FAMILIES, "os^")):
+        places = points[4 * number :][:4]
+        axis.plot(*zip(*places), marker, color="tab:orange")
+        labels += [axis.text(x, y, sentence) for (x, y), sentence in zip(places, family)]
+    axis.margins(0.15)
+    axis.set(xticks=[], yticks=[], title="the encoder's h and c, on a plane")
+    adjust_text(labels, *zip(*points), ax=axis, expand=(1.2, 1.5))
 
 
 def rounded(value):

@@ -12,7 +12,7 @@ import seq2seq_char as script
 
 PAIRS = bundled_pairs()
 FORMAL = tuple("감사합 죄송합 반갑습 뵙겠습 축하합 실례합 알겠습 먹겠습 먹었습 하셨습".split())
-EXCLAMATIONS = "우와 아야 택시 어머 건배 드디어 세상에 크리스마스 선생님 불이야 씨".split()
+EXCLAMATIONS = "세상 우와 아야 택시 어머 건배 드디어 세상에 크리스마스 선생님 불이야 씨".split()
 # Words of the thousand most frequent that are names, letters, swear words, or of the web.
 LEFT_OUT = """al america american australia british california canada china co damn david de dr
 england english etc europe european france french fuck fucking george german germany hell http https

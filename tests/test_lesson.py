@@ -77,7 +77,7 @@ def test_unknown_characters_are_left_out_or_become_the_unknown_one():
 
 def test_arrays_have_the_shapes_of_the_lesson():
     (encoder_input, decoder_input), target = script.one_hot_arrays(
-        [[0, 1, 2], [3, -1, -1]], [[0, 4, 5, 1], [0, 4, 1, -1]], 7, 9
+        [[0, 1, 2], [3, -1, -1]], np.array([[0, 4, 5, 1], [0, 4, 1, -1]]), 7, 9
     )
     assert encoder_input.shape == (2, 3, 7)
     assert decoder_input.shape == target.shape == (2, 3, 9)
