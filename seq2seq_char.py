@@ -51,10 +51,10 @@ TOKEN = "char"  # what a sentence is a sequence of: "char" or "word"
 ARCHITECTURE = "encoder-decoder"  # of the network: "encoder-decoder" or "same-length"
 NUM_PAIRS = 0  # pairs to use, from the top of the file; 0 for all
 MAX_LENGTH = 64  # the longest sentence used, in characters
-VALIDATION_FRACTION = 0.05  # share of the English sentences kept out of training, to test on
+VALIDATION_FRACTION = 0.02  # share of the English sentences kept out of training, to test on
 BATCH_SIZE = 64  # sentence pairs in one training step
-EPOCHS = 26  # passes over the training pairs
-LATENT_DIM = 128  # numbers in h and in c, for each reading direction
+EPOCHS = 20  # passes over the training pairs
+LATENT_DIM = 192  # numbers in h and in c, for each reading direction
 LEARNING_RATE = 0.01  # the largest step size; it falls to 0 in the course of training
 SEED = 1  # of all that is random: split, first weights, order of the pairs
 SETTINGS = [name for name in globals() if name.isupper()]  # the names of the constants above
@@ -318,9 +318,9 @@ def same_length_arrays(english_ids, korean_ids, num_english, num_korean, length,
 
 
 def pad_ids(ids, length, value):
-    """Return `ids`, (batch, less than length), as (batch, length): the rest is `value`."""
-    missing = tf.maximum(0, length - tf.shape(ids)[1])
-    return tf.pad(ids, [[0, 0], [0, missing]], constant_values=value)
+    """Return `ids`, (batch, any length), as (batch, length): cut off, or filled up with `value`."""
+    ids = ids[:, :length]
+    return tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]], constant_values=value)
 
 
 def build_same_length_model(num_english_characters, num_korean_characters, latent_dim):
@@ -668,7 +668,7 @@ def train(settings):
             validation_data=validation_data,
             initial_epoch=notes["epochs_done"],
             epochs=settings.EPOCHS,
-            callbacks=[history, checkpoint],
+            callbacks=[checkpoint, history],
             shuffle=False,  # the data set does it
             verbose=1 if sys.stdout.isatty() else 2,
         )

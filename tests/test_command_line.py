@@ -75,6 +75,8 @@ def test_the_same_seed_gives_the_same_model(corpus, tmp_path):
         (["--latent-dims=3"], "--latent-dims=3: no such setting; did you mean --latent-dim?"),
         (["--wibble"], "--wibble: no such setting; see --help"),
         (["tranlate", "Hello."], "command = 'tranlate': must be train or translate"),
+        (["train", "Hello."], "only translate takes sentences and --steps"),
+        (["--steps"], "only translate takes sentences and --steps"),
         (["--model-path", "model.h5"], "MODEL_PATH = model.h5: must end in .keras"),
     ],
 )
@@ -261,6 +263,11 @@ def test_steps_show_the_three_most_probable_at_each_step(trained):
     # The columns line up: with 8 to 15 columns before each tab, which stops at multiples of 8.
     for cell in [cell for line in result.out.splitlines()[3:] for cell in line.split("\t")[:-1]]:
         assert 8 <= len(cell) + len(re.findall("[가-힣]", cell)) <= 15
+
+
+def test_steps_of_a_sentence_of_which_nothing_is_known(trained):
+    result = call("translate", "--steps", "☃", "--model-path", trained.path)
+    assert result.out == "\n☃: nothing in it is known\n"
 
 
 def test_a_broken_pipe_ends_quietly(trained):
