@@ -615,7 +615,7 @@ def report(name, pairs, translate, limit=5000):
     sample = random.Random(0).sample(pairs, min(len(pairs), limit))
     outputs = translate([english for english, _ in sample])
     exact = [(english, output) in known for (english, _), output in zip(sample, outputs)]
-    print(f"\nOf {len(sample):,} {name} sentences {np.mean(exact):.1%} are exact, such as:")
+    print(f"\nOf {len(sample):,} {name} sentences {np.mean(exact):.1%} are exact; ten of them:")
     for (english, korean), output, is_exact in zip(sample[:10], outputs, exact):
         print(f"  {english} -> {output}", "" if is_exact else f"(the corpus: {korean})")
 
