@@ -37,6 +37,8 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmark():
     assert f"{mean(seeds, 'first', 'right_not_in_corpus', digits=0)} %" in README
     for name, run in REPORT["exercises"].items():
         assert f"{run['validation']['exact']:.1f} %" in README, name
+    for name in "no edit", "no weight decay", "no label smoothing":
+        assert f"{REPORT['exercises'][name]['validation']['chrf']:.1f}" in README, name
     for name in SYSTEMS:
         assert f"{REPORT['systems'][name]['validation']['exact']:.1f} %" in README, name
     assert f"ready in {REPORT['ready_seconds_1m']:.0f} s" in README
