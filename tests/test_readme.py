@@ -37,7 +37,7 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmark():
     assert f"{mean(seeds, 'first', 'right_not_in_corpus', digits=0)} %" in README
     for name, run in REPORT["exercises"].items():
         assert f"{run['validation']['exact']:.1f} %" in README, name
-    for name in "no edit", "no weight decay", "no label smoothing":
+    for name in "no edit", "one direction", "no weight decay", "no label smoothing":
         assert f"{REPORT['exercises'][name]['validation']['chrf']:.1f}" in README, name
     for name in SYSTEMS:
         assert f"{REPORT['systems'][name]['validation']['exact']:.1f} %" in README, name
@@ -60,7 +60,7 @@ def test_the_readme_names_settings_and_functions_that_exist():
     for name in re.findall(r"^\| (`[A-Z_`, ]+`) \|", README, re.MULTILINE):
         for setting in re.findall("[A-Z_]+", name):
             assert re.search(f"^{setting} = ", source, re.MULTILINE), setting
-    for path in re.findall(r"\]\(([^)h][^)]*)\)|srcset=\"([^\"]*)\"", README):
+    for path in re.findall(r"\]\(([^)h#][^)]*)\)|srcset=\"([^\"]*)\"", README):
         assert (ROOT / "".join(path)).exists(), path
 
 
