@@ -191,7 +191,7 @@ def build_training_model(num_english_characters, num_korean_characters, latent_d
     decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
     decoder_dense = layers.Dense(num_korean_characters, activation="softmax", name="decoder_dense")
     probabilities = decoder_dense(decoder_outputs)
-    return keras.Model([encoder_inputs, decoder_inputs], probabilities, name="training_model")
+    return keras.Model((encoder_inputs, decoder_inputs), probabilities, name="training_model")
 
 
 def is_real(target):
@@ -337,7 +337,7 @@ def build_same_length_model(num_english_characters, num_korean_characters, laten
     outputs = layers.Bidirectional(lstm_1, name="lstm_1")(inputs)
     outputs = layers.Bidirectional(lstm_2, name="lstm_2")(outputs)
     dense = layers.Dense(num_korean_characters, activation="softmax", name="dense")
-    return keras.Model([inputs], dense(outputs), name="training_model")
+    return keras.Model((inputs,), dense(outputs), name="training_model")
 
 
 def make_same_length_decoder(model, length):
@@ -346,7 +346,7 @@ def make_same_length_decoder(model, length):
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def decode(english_ids):
         input_data = tf.one_hot(pad_ids(english_ids, length, PADDING), model.input_shape[-1])
-        return tf.argmax(model([input_data]), axis=-1, output_type=tf.int32)
+        return tf.argmax(model((input_data,)), axis=-1, output_type=tf.int32)
 
     return decode
 

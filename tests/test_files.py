@@ -282,7 +282,7 @@ def test_kill_at_random_moments_never_costs_a_finished_epoch(corpus, tmp_path):
 # -------------------------------------------- Disk --------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [2_000, 20_000])
+@pytest.mark.parametrize("limit", [10_000, 30_000])
 def test_a_full_disk_leaves_the_earlier_model_and_no_stray_files(job, limit):
     arguments, path = job
     path.parent.mkdir()

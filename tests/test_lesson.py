@@ -212,8 +212,8 @@ def test_one_hot_rows_go_straight_into_large_kernels():
 
 def test_padding_changes_no_state_output_loss_or_accuracy(trained):
     (encoder_input, decoder_input), target = batch_of(trained)
-    expected = trained.model([encoder_input, decoder_input])
-    padded = trained.model([more_padding(encoder_input), more_padding(decoder_input)])
+    expected = trained.model((encoder_input, decoder_input))
+    padded = trained.model((more_padding(encoder_input), more_padding(decoder_input)))
     np.testing.assert_allclose(padded[:, : target.shape[1]], expected, atol=1e-5)
     for figure in script.cross_entropy, script.accuracy:
         values = figure(target, expected)
@@ -290,7 +290,7 @@ def test_the_inference_models_share_the_weights_of_the_training_model(trained):
 
 def test_stepping_the_decoder_model_gives_the_outputs_of_the_training_model(trained):
     (encoder_input, decoder_input), target = batch_of(trained)
-    expected = trained.model([encoder_input, decoder_input]).numpy()
+    expected = trained.model((encoder_input, decoder_input)).numpy()
     encoder_model, decoder_model = script.build_inference_models(trained.model)
     states = encoder_model(encoder_input)
     is_real = target.numpy().any(-1)

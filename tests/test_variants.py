@@ -82,7 +82,7 @@ def test_same_length_answers_at_each_position_without_a_decoder(same_length):
     ids = script.source_ids(sentences[0], same_length.notes)
     length = same_length.notes["length"]
     padded = ids + [script.PADDING] * (length - len(ids))
-    probabilities = model([tf.one_hot([padded], len(same_length.tables[0]))])
+    probabilities = model((tf.one_hot([padded], len(same_length.tables[0])),))
     best = probabilities.numpy()[0].argmax(-1)
     assert script.to_text(best, same_length.tables[1]) == outputs[0]
 
