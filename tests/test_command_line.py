@@ -228,14 +228,14 @@ def test_many_lines_are_streamed(trained, monkeypatch):
     assert written.getvalue().count("\n") == 20_000 and max(read_ahead) <= 1024
 
 
-def test_at_a_terminal_each_line_is_answered_at_once(trained, monkeypatch):
+def test_at_a_terminal_each_line_is_answered_at_once(trained, monkeypatch, capsys):
     written = io.StringIO()
 
     class Terminal:
         def __iter__(self):
             for number in range(3):
                 assert written.getvalue().count("\n") == number
-                yield "I am.\n"
+                yield "I xyzzy.\n"
 
         def isatty(self):
             return True
@@ -244,6 +244,7 @@ def test_at_a_terminal_each_line_is_answered_at_once(trained, monkeypatch):
     monkeypatch.setattr(sys, "stdout", written)
     assert script.main(["translate", "--model-path", str(trained.path)]) == 0
     assert written.getvalue().count("\n") == 3
+    assert capsys.readouterr().err.count("xyzzy") == 1  # named once is enough
 
 
 def test_steps_show_the_three_most_probable_at_each_step(trained):
