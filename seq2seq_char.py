@@ -341,7 +341,7 @@ def build_same_length_model(num_english_characters, num_korean_characters, laten
 
 
 def make_same_length_decoder(model, length):
-    """Return a compiled function like that of `make_greedy_decoder`, but without its loop."""
+    """Return a function like that of `make_greedy_decoder`, but without its loop."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def decode(english_ids):
@@ -516,9 +516,10 @@ def load_model(path, notes_only=False):
             notes = json.loads(archive.read(NOTES))
             if archive.testzip() or notes["format"] != FORMAT:
                 raise ValueError("wrong checksum or format")
-        model = None if notes_only else build_model(notes)
-        if model:
-            model.load_weights(path)
+        if notes_only:
+            return None, notes
+        model = build_model(notes)
+        model.load_weights(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no model yet; train one: python seq2seq_char.py") from None
     except Exception as error:  # damaged and foreign files raise errors of many kinds
@@ -550,7 +551,7 @@ def make_translator(model, notes):
         english_ids = {sentence: source_ids(sentence, notes) for sentence in sentences}
         translations = dict.fromkeys(sentences, "")
         # Sentences of like length share a batch: it ends as soon as all of its sentences have.
-        known = sorted(filter(english_ids.get, english_ids), key=len)
+        known = sorted((sentence for sentence, ids in english_ids.items() if ids), key=len)
         for start in range(0, len(known), batch_size):
             batch = known[start : start + batch_size]
             ids = tf.ragged.constant([english_ids[sentence] for sentence in batch], tf.int32)
@@ -628,7 +629,10 @@ def train(settings):
     keras.utils.set_random_seed(settings.SEED)
     model_path = Path(settings.MODEL_PATH)
     checkpoint_path = checkpoint_of(model_path)
-    model_path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        model_path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"MODEL_PATH = {model_path}: cannot be written ({error})") from error
     training, validation = read_split(settings)
     notes = make_notes(settings, training, validation)
     tables = notes["english_table"], notes["korean_table"]
